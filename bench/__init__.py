@@ -1,0 +1,1 @@
+"""Workloads and benchmarks: the real model, real text, layer shapes, timing suites."""

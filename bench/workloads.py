@@ -1,0 +1,94 @@
+"""Shapes of real layers, each with its source, and generated layers for when no model is there.
+
+Contract: a `Shape` is one linear: N output features, K input features; M, the tokens, is chosen by
+who uses it. `generated_layers` makes stand-ins of MiniLM's sizes, seeded, with the outlier
+channels that real activations have; whoever reports on them must call them generated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+TOKENS = (1, 16, 256, 4096)  # decode, a small batch, a large batch, prefill
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One linear: out (M, N) = x (M, K) @ w (N, K).T."""
+
+    model: str
+    layer: str
+    N: int
+    K: int
+    source: str
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One linear with its data. weight fp32 (N, K), bias fp32 (N,), activations fp32 (M, K).
+    `origin` says whether they are real."""
+
+    name: str
+    kind: str
+    weight: Array
+    bias: Array
+    activations: Array
+    origin: str
+
+    @property
+    def dims(self) -> dict[str, int]:
+        (M, K), (N, _) = self.activations.shape, self.weight.shape
+        return {"M": M, "N": N, "K": K}
+
+
+_MINILM = "sentence-transformers/all-MiniLM-L6-v2, config.json"
+MINILM = (
+    Shape("MiniLM-L6", "query", 384, 384, _MINILM),
+    Shape("MiniLM-L6", "attention output", 384, 384, _MINILM),
+    Shape("MiniLM-L6", "intermediate", 1536, 384, _MINILM),
+    Shape("MiniLM-L6", "output", 384, 1536, _MINILM),
+)
+# qkv: (heads + 2 kv heads) x head size; gate+up: 2 x intermediate, as servers fuse them.
+LLMS = (
+    Shape("Llama-2-7B", "qkv", 12288, 4096, "meta-llama/Llama-2-7b-hf, config.json"),
+    Shape("Llama-2-7B", "gate+up", 22016, 4096, "meta-llama/Llama-2-7b-hf, config.json"),
+    Shape("Llama-3.1-8B", "qkv", 6144, 4096, "meta-llama/Llama-3.1-8B, config.json"),
+    Shape("Llama-3.1-8B", "down", 4096, 14336, "meta-llama/Llama-3.1-8B, config.json"),
+    Shape("Llama-3.1-70B", "gate+up", 57344, 8192, "meta-llama/Llama-3.1-70B, config.json"),
+    Shape("Llama-3.1-70B", "down", 8192, 28672, "meta-llama/Llama-3.1-70B, config.json"),
+    Shape("Qwen2.5-7B", "gate+up", 37888, 3584, "Qwen/Qwen2.5-7B, config.json"),
+    Shape("Mistral-7B-v0.3", "gate+up", 28672, 4096, "mistralai/Mistral-7B-v0.3, config.json"),
+)
+SHAPES = MINILM + LLMS
+
+
+def generated_layers(tokens: int, seed: int = 0) -> list[Layer]:
+    """One generated layer of each of MiniLM's shapes with `tokens` activations.
+
+    Weights are Gaussian of the size that BERT's initialisation and training leave (0.04);
+    activations are Gaussian with about 1% of channels 20 times as large, and positive-heavy
+    before "output" as after a GELU. Raises ValueError for tokens < 1.
+    """
+    if tokens < 1:
+        raise ValueError(f"tokens: got {tokens}; allowed: >= 1")
+    return [_generated(shape, tokens, seed, number) for number, shape in enumerate(MINILM)]
+
+
+def _generated(shape: Shape, tokens: int, seed: int, number: int) -> Layer:
+    rng = np.random.default_rng([seed, number])
+    x = rng.standard_normal((tokens, shape.K))
+    if shape.layer == "output":
+        x = np.maximum(x, 0.02 * x)
+    x[:, rng.choice(shape.K, max(1, shape.K // 100), replace=False)] *= 20.0
+    return Layer(
+        name=f"generated.{shape.layer.replace(' ', '_')}",
+        kind=shape.layer,
+        weight=(0.04 * rng.standard_normal((shape.N, shape.K))).astype(np.float32),
+        bias=(0.1 * rng.standard_normal(shape.N)).astype(np.float32),
+        activations=x.astype(np.float32),
+        origin="generated",
+    )

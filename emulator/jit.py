@@ -1,0 +1,130 @@
+"""LLVM IR text -> machine code, kept on disk between runs.
+
+Contract: `compile_ir(ir)` returns a Compiled whose `address(name)` is the address of a function or
+variable of the module; the code lives as long as the object. Optimisation is LLVM's O1 without
+vectorisers, with no fast-math flag anywhere: floating point stays as written. The object file goes
+to $QUANTASSAY_CACHE (or ~/.cache/quantassay)/kernels, named after the hash of the IR, llvmlite's
+version and the CPU with its features; a file that is damaged or of another user is not used. With
+the variable set to an empty string nothing is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import llvmlite.binding as llvm
+
+OPTIMISATION = 1
+_MAGIC = b"quantassay object 1\n"
+
+
+class Compiled:
+    """Loaded machine code; `cached` says whether it came from disk."""
+
+    def __init__(self, engine: Any, cached: bool) -> None:
+        self._engine = engine
+        self.cached = cached
+
+    def address(self, name: str) -> int:
+        """Address of a function."""
+        return int(self._engine.get_function_address(name))
+
+    def variable(self, name: str) -> int:
+        """Address of a global variable."""
+        return int(self._engine.get_global_value_address(name))
+
+
+@lru_cache(maxsize=1)
+def _host() -> tuple[str, str, str]:
+    """(triple, cpu, features) of this machine."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    features = llvm.get_host_cpu_features()
+    triple = llvm.get_process_triple()
+    if triple.startswith("x86_64") and not (features.get("f16c") and features.get("fma")):
+        raise RuntimeError("the emulator needs an x86-64-v3 processor (F16C and FMA) or AArch64")
+    return triple, llvm.get_host_cpu_name(), features.flatten()
+
+
+def _machine() -> Any:
+    triple, cpu, features = _host()
+    target = llvm.Target.from_triple(triple)
+    return target.create_target_machine(
+        cpu=cpu, features=features, opt=OPTIMISATION, jit=True, reloc="default", codemodel="jitdefault"
+    )
+
+
+def cache_directory() -> Path | None:
+    """Where objects are kept, or None if no directory is ours and writable."""
+    named = os.environ.get("QUANTASSAY_CACHE")
+    if named == "":
+        return None
+    root = Path(named) if named else Path("~/.cache/quantassay").expanduser()
+    directory = root / "kernels"
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        ours = not hasattr(os, "getuid") or directory.stat().st_uid == os.getuid()
+    except OSError:
+        return None
+    return directory if ours and os.access(directory, os.W_OK) else None
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        raw = path.read_bytes()
+    except OSError:
+        return None
+    digest, body = raw[len(_MAGIC) : len(_MAGIC) + 32], raw[len(_MAGIC) + 32 :]
+    if not raw.startswith(_MAGIC) or hashlib.sha256(body).digest() != digest:
+        return None
+    return body
+
+
+def _write(path: Path, body: bytes) -> None:
+    """Write beside and rename, so that a reader never sees half a file."""
+    handle, name = tempfile.mkstemp(dir=path.parent)
+    with os.fdopen(handle, "wb") as file:
+        file.write(_MAGIC + hashlib.sha256(body).digest() + body)
+    os.replace(name, path)
+
+
+def optimise(ir: str) -> tuple[Any, Any]:
+    """(optimised module, target machine). Invalid IR raises RuntimeError: a fault of the lowering."""
+    machine = _machine()
+    module = llvm.parse_assembly(ir)
+    module.verify()
+    options = llvm.create_pipeline_tuning_options(speed_level=OPTIMISATION)
+    options.loop_vectorization = False
+    options.slp_vectorization = False
+    options.loop_interleaving = False
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+    return module, machine
+
+
+def compile_ir(ir: str) -> Compiled:
+    """Compile, or load from the cache."""
+    key = "\n".join((llvmlite.__version__, str(OPTIMISATION), *_host(), ir))
+    directory = cache_directory()
+    path = directory / f"{hashlib.sha256(key.encode()).hexdigest()}.o" if directory else None
+    stored = _read(path) if path else None
+    if stored is None:
+        module, machine = optimise(ir)
+        stored_now = machine.emit_object(module)
+        if path:
+            _write(path, stored_now)
+        return Compiled(_load(stored_now), cached=False)
+    return Compiled(_load(stored), cached=True)
+
+
+def _load(object_code: bytes) -> Any:
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine())
+    engine.add_object_file(llvm.ObjectFileRef.from_data(object_code))
+    engine.finalize_object()
+    return engine

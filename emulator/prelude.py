@@ -1,0 +1,392 @@
+"""LLVM IR functions that compiled kernels call: fault reports, slow paths of checks, conversions.
+
+Contract: `text(names)` is the IR of the named functions and of what they need. All are internal to
+the kernel's module. Check functions return true when they stored a fault in THREAD: the caller must
+return at once. Each is plain IR text, because this is code that a reader wants to see as it runs.
+"""
+
+from __future__ import annotations
+
+import re
+
+from emulator.layout import BUFFER, CONTEXT, THREAD, TRACE, Fault, Yield, offset
+
+VECTOR_BYTES = (1, 2, 4, 8, 16, 32)
+# Shadow words: see layout.py.
+EPOCH, WARP_EPOCH, LANE, WARP_FIELD = 0x7FF, 0x1FF << 11, 0x1F << 20, 0x1F << 25
+ATOMIC = 1 << 30  # in a writer word: the last write was atomic or strong
+LANES, WARPS = 1 << 30, -(1 << 31)  # in a reader word
+
+
+def _thread(field: str, index: int = 0) -> int:
+    return offset(THREAD, field) + 4 * index
+
+
+def _context(field: str) -> int:
+    return offset(CONTEXT, field)
+
+
+FAULT = f"""
+define internal void @fault(ptr %thread, i32 %site, i32 %kind, i64 %address, i32 %size, i32 %store)
+    cold noinline {{
+  %low = trunc i64 %address to i32
+  %shifted = lshr i64 %address, 32
+  %high = trunc i64 %shifted to i32
+  %p0 = getelementptr i8, ptr %thread, i64 {_thread("args", 0)}
+  store i32 %kind, ptr %p0
+  %p1 = getelementptr i8, ptr %thread, i64 {_thread("args", 1)}
+  store i32 %low, ptr %p1
+  %p2 = getelementptr i8, ptr %thread, i64 {_thread("args", 2)}
+  store i32 %high, ptr %p2
+  %p3 = getelementptr i8, ptr %thread, i64 {_thread("args", 3)}
+  store i32 %size, ptr %p3
+  %p4 = getelementptr i8, ptr %thread, i64 {_thread("args", 4)}
+  store i32 %store, ptr %p4
+  %ps = getelementptr i8, ptr %thread, i64 {_thread("site")}
+  store i32 %site, ptr %ps
+  %py = getelementptr i8, ptr %thread, i64 {_thread("yop")}
+  store i32 {int(Yield.FAULT)}, ptr %py
+  ret void
+}}
+"""
+
+# The site's cache entry is a BUFFER whose `size` is the number of addresses at which this site's
+# access may start, and whose `shadow` is (address of the shadow) - start, or 0.
+FIND_BUFFER = f"""
+define internal i1 @find_buffer(ptr %thread, ptr %context, ptr %cache, i64 %address, i32 %size,
+    i32 %store, i32 %site) cold noinline {{
+entry:
+  %bytes = zext i32 %size to i64
+  %mask = sub i64 %bytes, 1
+  %low = and i64 %address, %mask
+  %aligned = icmp eq i64 %low, 0
+  br i1 %aligned, label %search, label %misaligned
+misaligned:
+  call void @fault(ptr %thread, i32 %site, i32 {int(Fault.MISALIGNED)}, i64 %address, i32 %size,
+    i32 %store)
+  ret i1 true
+search:
+  %pc = getelementptr i8, ptr %context, i64 {_context("buffer_count")}
+  %count32 = load i32, ptr %pc
+  %count = zext i32 %count32 to i64
+  %pb = getelementptr i8, ptr %context, i64 {_context("buffers")}
+  %buffers = load ptr, ptr %pb
+  br label %loop
+loop:
+  %i = phi i64 [ 0, %search ], [ %next, %step ]
+  %more = icmp ult i64 %i, %count
+  br i1 %more, label %test, label %missed
+test:
+  %where = mul i64 %i, {BUFFER.itemsize}
+  %buffer = getelementptr i8, ptr %buffers, i64 %where
+  %start = load i64, ptr %buffer
+  %ps = getelementptr i8, ptr %buffer, i64 {offset(BUFFER, "size")}
+  %length = load i64, ptr %ps
+  %off = sub i64 %address, %start
+  %fits = icmp uge i64 %length, %bytes
+  %room = sub i64 %length, %bytes
+  %inside = icmp ule i64 %off, %room
+  %hit = and i1 %fits, %inside
+  br i1 %hit, label %found, label %step
+step:
+  %next = add i64 %i, 1
+  br label %loop
+found:
+  %pw = getelementptr i8, ptr %buffer, i64 {offset(BUFFER, "shadow")}
+  %shadow = load i64, ptr %pw
+  %plain = icmp eq i64 %shadow, 0
+  %moved = sub i64 %shadow, %start
+  %delta = select i1 %plain, i64 0, i64 %moved
+  %starts = add i64 %room, 1
+  store i64 %start, ptr %cache
+  %cs = getelementptr i8, ptr %cache, i64 {offset(BUFFER, "size")}
+  store i64 %starts, ptr %cs
+  %cw = getelementptr i8, ptr %cache, i64 {offset(BUFFER, "shadow")}
+  store i64 %delta, ptr %cw
+  ret i1 false
+missed:
+  call void @fault(ptr %thread, i32 %site, i32 {int(Fault.OUT_OF_BOUNDS)}, i64 %address, i32 %size,
+    i32 %store)
+  ret i1 true
+}}
+"""
+
+TRACE_FUNCTION = f"""
+define internal void @trace(ptr %thread, ptr %context, i64 %address, i32 %site, i16 %size,
+    i16 %kind) noinline {{
+entry:
+  %pn = getelementptr i8, ptr %context, i64 {_context("trace_count")}
+  %count = load i64, ptr %pn
+  %next = add i64 %count, 1
+  store i64 %next, ptr %pn
+  %pc = getelementptr i8, ptr %context, i64 {_context("trace_capacity")}
+  %capacity = load i64, ptr %pc
+  %room = icmp ult i64 %count, %capacity
+  br i1 %room, label %write, label %done
+write:
+  %pt = getelementptr i8, ptr %context, i64 {_context("trace")}
+  %base = load ptr, ptr %pt
+  %skip = mul i64 %count, {TRACE.itemsize}
+  %record = getelementptr i8, ptr %base, i64 %skip
+  %pl = getelementptr i8, ptr %thread, i64 {_thread("linear")}
+  %linear = load i32, ptr %pl
+  %bx.p = getelementptr i8, ptr %context, i64 {_context("ctaid")}
+  %bx = load i32, ptr %bx.p
+  %by.p = getelementptr i8, ptr %context, i64 {_context("ctaid") + 4}
+  %by = load i32, ptr %by.p
+  %bz.p = getelementptr i8, ptr %context, i64 {_context("ctaid") + 8}
+  %bz = load i32, ptr %bz.p
+  %gx.p = getelementptr i8, ptr %context, i64 {_context("nctaid")}
+  %gx = load i32, ptr %gx.p
+  %gy.p = getelementptr i8, ptr %context, i64 {_context("nctaid") + 4}
+  %gy = load i32, ptr %gy.p
+  %zy = mul i32 %bz, %gy
+  %yy = add i32 %zy, %by
+  %yx = mul i32 %yy, %gx
+  %block = add i32 %yx, %bx
+  %f0 = getelementptr i8, ptr %record, i64 {offset(TRACE, "address")}
+  store i64 %address, ptr %f0
+  %f1 = getelementptr i8, ptr %record, i64 {offset(TRACE, "site")}
+  store i32 %site, ptr %f1
+  %f2 = getelementptr i8, ptr %record, i64 {offset(TRACE, "thread")}
+  store i32 %linear, ptr %f2
+  %f3 = getelementptr i8, ptr %record, i64 {offset(TRACE, "size")}
+  store i16 %size, ptr %f3
+  %f4 = getelementptr i8, ptr %record, i64 {offset(TRACE, "kind")}
+  store i16 %kind, ptr %f4
+  %f5 = getelementptr i8, ptr %record, i64 {offset(TRACE, "block")}
+  store i32 %block, ptr %f5
+  br label %done
+done:
+  ret void
+}}
+"""
+
+# f32 -> bf16 in integers: LLVM's own lowering may flush subnormals.
+BF16_FROM_F32 = """
+define internal i16 @bf16_from_f32(float %x) alwaysinline {
+  %bits = bitcast float %x to i32
+  %lsb.s = lshr i32 %bits, 16
+  %lsb = and i32 %lsb.s, 1
+  %half = add i32 %lsb, 32767
+  %sum = add i32 %bits, %half
+  %high = lshr i32 %sum, 16
+  %rounded = trunc i32 %high to i16
+  %nan = fcmp uno float %x, %x
+  %result = select i1 %nan, i16 32767, i16 %rounded
+  ret i16 %result
+}
+"""
+
+# f64 -> f32 rounded to odd: a second rounding to <= 22 bits then gives the correct result.
+F32_ODD_FROM_F64 = """
+define internal float @f32_odd_from_f64(double %x) alwaysinline {
+  %near = fptrunc double %x to float
+  %back = fpext float %near to double
+  %xa = call double @llvm.fabs.f64(double %x)
+  %ba = call double @llvm.fabs.f64(double %back)
+  %above = fcmp ogt double %ba, %xa
+  %exact = fcmp ueq double %ba, %xa
+  %bits = bitcast float %near to i32
+  %less = sub i32 %bits, 1
+  %down = select i1 %above, i32 %less, i32 %bits
+  %odd = or i32 %down, 1
+  %result = select i1 %exact, i32 %bits, i32 %odd
+  %float = bitcast i32 %result to float
+  ret float %float
+}
+"""
+
+# a * b (exact in f64 for 11-bit operands) + c, rounded to odd in f64 by Knuth's two-sum.
+FMA_ODD = """
+define internal double @fma_odd(double %a, double %b, double %c) alwaysinline {
+  %p = fmul double %a, %b
+  %s = fadd double %p, %c
+  %bv = fsub double %s, %p
+  %av = fsub double %s, %bv
+  %br = fsub double %c, %bv
+  %ar = fsub double %p, %av
+  %e = fadd double %ar, %br
+  %bits = bitcast double %s to i64
+  %inexact = fcmp one double %e, 0.0
+  %s.negative = icmp slt i64 %bits, 0
+  %e.negative = fcmp olt double %e, 0.0
+  %away = icmp ne i1 %s.negative, %e.negative
+  %less = sub i64 %bits, 1
+  %down = select i1 %away, i64 %less, i64 %bits
+  %odd = or i64 %down, 1
+  %result = select i1 %inexact, i64 %odd, i64 %bits
+  %double = bitcast i64 %result to double
+  ret double %double
+}
+"""
+
+def _constant(n: int, value: int) -> str:
+    return "<" + ", ".join([f"i32 {value}"] * n) + ">"
+
+
+def _clash(n: int, word: str, me: str, name: str, reader: bool) -> str:
+    """IR for `%name`: <n x i1>, the byte was touched by another thread and nothing orders us."""
+    vector = f"<{n} x i32>"
+    lines = [
+        f"%{name}.x = xor {vector} {word}, {me}",
+        f"%{name}.e = and {vector} %{name}.x, {_constant(n, EPOCH)}",
+        f"%{name}.same = icmp eq {vector} %{name}.e, {_constant(n, 0)}",
+        f"%{name}.w = and {vector} %{name}.x, {_constant(n, WARP_FIELD)}",
+        f"%{name}.otherwarp = icmp ne {vector} %{name}.w, {_constant(n, 0)}",
+        f"%{name}.we = and {vector} %{name}.x, {_constant(n, WARP_EPOCH)}",
+        f"%{name}.samewe = icmp eq {vector} %{name}.we, {_constant(n, 0)}",
+        f"%{name}.l = and {vector} %{name}.x, {_constant(n, LANE)}",
+        f"%{name}.otherlane = icmp ne {vector} %{name}.l, {_constant(n, 0)}",
+    ]
+    lane, warp = f"%{name}.otherlane", f"%{name}.otherwarp"
+    if reader:
+        lines += [
+            f"%{name}.ls = and {vector} {word}, {_constant(n, LANES)}",
+            f"%{name}.lanes = icmp ne {vector} %{name}.ls, {_constant(n, 0)}",
+            f"%{name}.warps = icmp slt {vector} {word}, {_constant(n, 0)}",
+            f"%{name}.lane = or <{n} x i1> {lane}, %{name}.lanes",
+            f"%{name}.warp = or <{n} x i1> {warp}, %{name}.warps",
+        ]
+        lane, warp = f"%{name}.lane", f"%{name}.warp"
+    lines += [
+        f"%{name}.inwarp = and <{n} x i1> %{name}.samewe, {lane}",
+        f"%{name}.any = or <{n} x i1> {warp}, %{name}.inwarp",
+        f"%{name} = and <{n} x i1> %{name}.same, %{name}.any",
+    ]
+    return "\n".join("  " + line for line in lines)
+
+
+def _any(n: int, vector: str, name: str) -> str:
+    """IR for `%name`: i1, whether any lane of <n x i1> is set."""
+    return f"  %{name}.i = bitcast <{n} x i1> {vector} to i{n}\n  %{name} = icmp ne i{n} %{name}.i, 0"
+
+
+def shared_check(n: int, action: str) -> str:
+    """IR of `@shared_<action>_<n>`: check and note an access of n bytes of shared memory.
+
+    action: read, write (plain), strong_read, strong_write (volatile, relaxed, acquire, release) and
+    atomic (reads and writes). A plain and a strong access of two unordered threads clash; two strong ones do not. Strong reads leave no
+    trace in the reader words, so a plain write after one is not reported.
+    """
+    vector = f"<{n} x i32>"
+    reads = action not in ("write", "strong_write")
+    strong = action not in ("read", "write")
+    writes = action not in ("read", "strong_read")
+    lines = [
+        f"define internal i32 @shared_{action}_{n}(ptr %context, i32 %me, i64 %offset) noinline {{",
+        "entry:",
+        f"  %wp = getelementptr i8, ptr %context, i64 {_context('writer_shadow')}",
+        "  %writers = load ptr, ptr %wp",
+        f"  %rp = getelementptr i8, ptr %context, i64 {_context('reader_shadow')}",
+        "  %readers = load ptr, ptr %rp",
+        "  %wq = getelementptr i32, ptr %writers, i64 %offset",
+        "  %rq = getelementptr i32, ptr %readers, i64 %offset",
+        f"  %w = load {vector}, ptr %wq, align 4",
+        f"  %r = load {vector}, ptr %rq, align 4",
+        f"  %one = insertelement {vector} poison, i32 %me, i32 0",
+        f"  %mine = shufflevector {vector} %one, {vector} poison, <{n} x i32> zeroinitializer",
+        f"  %pending.v = icmp eq {vector} %w, {_constant(n, -1)}",
+        _any(n, "%pending.v", "pending"),
+        "  br i1 %pending, label %is.pending, label %landed",
+        "is.pending:",
+        f"  ret i32 {int(Fault.PENDING_COPY) + 1}",
+        "landed:",
+    ]
+    if reads:
+        lines += [
+            f"  %never.v = icmp eq {vector} %w, {_constant(n, 0)}",
+            _any(n, "%never.v", "never"),
+            "  br i1 %never, label %is.never, label %written",
+            "is.never:",
+            f"  ret i32 {int(Fault.UNINITIALISED) + 1}",
+            "written:",
+        ]
+    lines.append(_clash(n, "%w", "%mine", "wc", reader=False))
+    clash = "%wc"
+    if strong:
+        lines += [
+            f"  %aw = and {vector} %w, {_constant(n, ATOMIC)}",
+            f"  %plain = icmp eq {vector} %aw, {_constant(n, 0)}",
+            f"  %wcp = and <{n} x i1> %wc, %plain",
+        ]
+        clash = "%wcp"
+    if writes:
+        lines.append(_clash(n, "%r", "%mine", "rc", reader=True))
+        lines.append(f"  %both = or <{n} x i1> {clash}, %rc")
+        clash = "%both"
+    lines += [
+        _any(n, clash, "race"),
+        "  br i1 %race, label %is.race, label %ordered",
+        "is.race:",
+        f"  ret i32 {int(Fault.RACE) + 1}",
+        "ordered:",
+    ]
+    if writes:
+        word = "%mine"
+        if strong:
+            lines.append(f"  %marked = or {vector} %mine, {_constant(n, ATOMIC)}")
+            word = "%marked"
+        lines.append(f"  store {vector} {word}, ptr %wq, align 4")
+    elif not strong:
+        lines.append(_note_reader(n))
+    lines += ["  ret i32 0", "}"]
+    return "\n".join(lines)
+
+
+def _note_reader(n: int) -> str:
+    """IR that merges `%mine` into the reader words `%r`, keeping that others read too."""
+    vector, bits = f"<{n} x i32>", f"<{n} x i1>"
+    lines = [
+        f"%n.x = xor {vector} %r, %mine",
+        f"%n.e = and {vector} %n.x, {_constant(n, EPOCH)}",
+        f"%n.same = icmp eq {vector} %n.e, {_constant(n, 0)}",
+        f"%n.w = and {vector} %n.x, {_constant(n, WARP_FIELD)}",
+        f"%n.otherwarp = icmp ne {vector} %n.w, {_constant(n, 0)}",
+        f"%n.warps = icmp slt {vector} %r, {_constant(n, 0)}",
+        f"%n.anywarp = or {bits} %n.otherwarp, %n.warps",
+        f"%n.setwarps = and {bits} %n.same, %n.anywarp",
+        f"%n.we = and {vector} %n.x, {_constant(n, WARP_FIELD | WARP_EPOCH)}",
+        f"%n.samewe = icmp eq {vector} %n.we, {_constant(n, 0)}",
+        f"%n.l = and {vector} %n.x, {_constant(n, LANE)}",
+        f"%n.otherlane = icmp ne {vector} %n.l, {_constant(n, 0)}",
+        f"%n.ls = and {vector} %r, {_constant(n, LANES)}",
+        f"%n.lanes = icmp ne {vector} %n.ls, {_constant(n, 0)}",
+        f"%n.anylane = or {bits} %n.otherlane, %n.lanes",
+        f"%n.here = and {bits} %n.same, %n.samewe",
+        f"%n.setlanes = and {bits} %n.here, %n.anylane",
+        f"%n.b31 = select {bits} %n.setwarps, {vector} {_constant(n, WARPS)}, "
+        f"{vector} {_constant(n, 0)}",
+        f"%n.b30 = select {bits} %n.setlanes, {vector} {_constant(n, LANES)}, "
+        f"{vector} {_constant(n, 0)}",
+        f"%n.marks = or {vector} %n.b31, %n.b30",
+        f"%n.new = or {vector} %mine, %n.marks",
+        f"store {vector} %n.new, ptr %rq, align 4",
+    ]
+    return "\n".join("  " + line for line in lines)
+
+
+_FIXED = {
+    "fault": FAULT,
+    "find_buffer": FIND_BUFFER,
+    "trace": TRACE_FUNCTION,
+    "bf16_from_f32": BF16_FROM_F32,
+    "f32_odd_from_f64": F32_ODD_FROM_F64,
+    "fma_odd": FMA_ODD,
+}
+_NEEDS = {"find_buffer": ("fault",)}
+
+
+def text(names: set[str]) -> tuple[str, set[str]]:
+    """IR of the named functions, and the intrinsic declarations that they need."""
+    wanted = set(names)
+    for name in names:
+        wanted.update(_NEEDS.get(name, ()))
+    parts, declares = [], set()
+    for name in sorted(wanted):
+        shared = re.fullmatch(r"shared_(\w+)_(\d+)", name)
+        part = shared_check(int(shared[2]), shared[1]) if shared else _FIXED[name]
+        parts.append(part)
+        if "@llvm.fabs.f64" in part:
+            declares.add("declare double @llvm.fabs.f64(double)")
+    return "\n".join(parts), declares

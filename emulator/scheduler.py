@@ -1,0 +1,229 @@
+"""Runs a kernel's blocks one after another on one core.
+
+Contract: `run_blocks(run, first, last)` executes the blocks first .. last-1 of the launch described
+by `run` (state.py), in natural order or in the order at BLOCK_ORDER, and stops at the first block
+with a finding. Within a block a warp runs until all of its lanes wait or have exited, then the next
+one does; RANDOM permutes warps and lanes anew for every sweep, which must not change the results of
+a kernel without races. After a first finding every other ready thread of the block runs once more,
+to count how many are concerned; nothing is released any more.
+
+Blocks never run at the same time, so races on global memory, and kernels whose blocks wait for each
+other, are out of scope: the former go unseen, the latter run out of fuel.
+"""
+
+from __future__ import annotations
+
+from . import barriers, collectives, copies, shadow
+from .layout import WARP, Fault, Yield
+from .native import call_step, entry, fill, jit, load32, load32s, load64, lowest_bit, store32, store64
+from .state import (
+    ARGS,
+    ARRIVED,
+    AT_BARRIER,
+    BARRIERS,
+    BLOCK,
+    BLOCK_ORDER,
+    CONTEXT_AT,
+    COPY_COUNT,
+    COPY_GROUP,
+    CTAID,
+    EXITED,
+    EXITED_COUNT,
+    FAULT_COUNT,
+    FRAME_SIZE,
+    FRAMES,
+    FUEL,
+    GRID_X,
+    GRID_Y,
+    LANE_ORDER,
+    LANES,
+    PAUSED,
+    RANDOM,
+    READY,
+    RESUME,
+    SHARED_AT,
+    SHARED_SIZE,
+    STEP,
+    STOP,
+    THREAD_COUNT,
+    THREAD_FUEL,
+    THREAD_SIZE,
+    THREADS,
+    TOUCHED,
+    WAITING,
+    WARP_COUNT,
+    WARP_ORDER,
+    YOP,
+    Run,
+    fault,
+    thread_at,
+)
+
+POISON = 0xA5
+FUEL_AFTER_A_FAULT = 1 << 16
+
+
+@entry
+def run_blocks(run: Run, first: int, last: int) -> int:
+    """Execute blocks; returns how many threads of the last one executed stopped at a finding."""
+    for position in range(first, last):
+        block = load64(run[BLOCK_ORDER] + 8 * position) if run[BLOCK_ORDER] else position
+        _start_block(run, block)
+        _run_block(run)
+        if run[FAULT_COUNT]:
+            break
+    return run[FAULT_COUNT]
+
+
+@jit
+def _start_block(run: Run, block: int) -> None:
+    run[BLOCK] = block
+    context = run[CONTEXT_AT]
+    store32(context + CTAID, block % run[GRID_X])
+    store32(context + CTAID + 4, block // run[GRID_X] % run[GRID_Y])
+    store32(context + CTAID + 8, block // run[GRID_X] // run[GRID_Y])
+    fill(run[SHARED_AT], POISON, run[SHARED_SIZE])
+    shadow.reset(run)
+    copies.reset(run)
+    for index in range(run[THREAD_COUNT]):
+        thread = run[THREADS] + index * THREAD_SIZE
+        store32(thread + RESUME, 0)
+        store64(thread + THREAD_FUEL, run[FUEL])
+        store32(thread + COPY_GROUP, 0)
+        store32(thread + COPY_COUNT, 0)
+    for warp in range(run[WARP_COUNT]):
+        run[READY + warp] = run[LANES + warp]
+        run[WAITING + warp] = 0
+        run[AT_BARRIER + warp] = 0
+        run[PAUSED + warp] = 0
+        run[EXITED + warp] = 0
+    for barrier in range(BARRIERS):
+        run[ARRIVED + barrier] = 0
+    run[EXITED_COUNT] = 0
+    run[TOUCHED] = 0
+
+
+@jit
+def _run_block(run: Run) -> None:
+    """Run all threads until they have exited, or a finding says why they cannot."""
+    progress = True
+    while progress:
+        progress = False
+        if run[RANDOM]:
+            _permute(run, WARP_ORDER, run[WARP_COUNT])
+            _permute(run, LANE_ORDER, WARP)
+        for position in range(run[WARP_COUNT]):
+            if _run_warp(run, run[WARP_ORDER + position]):
+                progress = True
+            if run[STOP]:
+                return
+            if run[TOUCHED] and run[FAULT_COUNT] == 0 and barriers.release(run):
+                progress = True
+        if run[FAULT_COUNT]:
+            return
+    if run[EXITED_COUNT] < run[THREAD_COUNT]:
+        _report_stall(run)
+
+
+@jit
+def _run_warp(run: Run, warp: int) -> bool:
+    """Run a warp's lanes until all of them wait, pause or have exited; True if any ran."""
+    ran = False
+    run[READY + warp] |= run[PAUSED + warp]
+    run[PAUSED + warp] = 0
+    while True:
+        ready = run[READY + warp]
+        if ready:
+            _run_lanes(run, warp, ready)
+            ran = True
+        if run[FAULT_COUNT]:
+            return ran
+        if run[READY + warp] == 0 and not (
+            run[WAITING + warp] and collectives.complete(run, warp)
+        ):
+            return ran
+
+
+@jit
+def _run_lanes(run: Run, warp: int, ready: int) -> None:
+    """Run each ready lane until it leaves the READY set."""
+    context = run[CONTEXT_AT]
+    for position in range(WARP):
+        lane = run[LANE_ORDER + position]
+        if not ready >> lane & 1:
+            continue
+        index = warp * WARP + lane
+        thread = run[THREADS] + index * THREAD_SIZE
+        frame = run[FRAMES] + index * run[FRAME_SIZE]
+        if run[FAULT_COUNT]:
+            store64(thread + THREAD_FUEL, min(load64(thread + THREAD_FUEL), FUEL_AFTER_A_FAULT))
+        while True:
+            call_step(run[STEP], thread, frame, context)
+            if not _settle(run, warp, lane, thread):
+                break
+        if run[STOP]:
+            return
+
+
+@jit
+def _settle(run: Run, warp: int, lane: int, thread: int) -> bool:
+    """Act on why `step` returned; True if the thread may go on at once."""
+    op = load32(thread + YOP)
+    bit = 1 << lane
+    if Yield.SHUFFLE <= op <= Yield.LDMATRIX:
+        run[WAITING + warp] |= bit
+    elif op == Yield.BARRIER:
+        if not barriers.arrive(run, warp, lane):
+            run[EXITED + warp] |= bit
+    elif op == Yield.COPY_ISSUE:
+        if copies.issue(run, thread):
+            return True
+        run[EXITED + warp] |= bit
+    elif op == Yield.COPY_COMMIT:
+        copies.commit(thread)
+        return True
+    elif op == Yield.COPY_WAIT:
+        copies.wait(run, thread, load32s(thread + ARGS))
+        return True
+    elif op == Yield.PAUSE:
+        run[PAUSED + warp] |= bit
+    else:
+        if op == Yield.FAULT:
+            _record(run, thread)
+        elif op == Yield.TRAP:
+            fault(run, Fault.TRAP, thread, 0, 0, 0, 0)
+        run[EXITED + warp] |= bit
+        run[EXITED_COUNT] += 1
+    run[READY + warp] &= ~bit
+    return False
+
+
+@jit
+def _record(run: Run, thread: int) -> None:
+    """A check inside `step` failed."""
+    args = thread + ARGS
+    address = load32(args + 4) | load32(args + 8) << 32
+    fault(run, load32(args), thread, address, load32(args + 12), load32(args + 16), 0)
+
+
+@jit
+def _report_stall(run: Run) -> None:
+    """Nothing can run: name the first waiting thread; stall.py finds out why."""
+    for warp in range(run[WARP_COUNT]):
+        if run[EXITED + warp] != run[LANES + warp]:
+            stuck = run[LANES + warp] & ~run[EXITED + warp]
+            fault(run, Fault.DEADLOCK, thread_at(run, warp, lowest_bit(stuck)), 0, 0, 0, 0)
+            return
+
+
+@jit
+def _permute(run: Run, start: int, count: int) -> None:
+    """Shuffle run[start : start + count] (Fisher-Yates, xorshift64)."""
+    state = run[RANDOM]
+    for last in range(count - 1, 0, -1):
+        state ^= state << 13
+        state ^= (state >> 7) & 0x1FFFFFFFFFFFFFF
+        state ^= state << 17
+        other = (state & 0x7FFFFFFF) % (last + 1)
+        run[start + last], run[start + other] = run[start + other], run[start + last]
+    run[RANDOM] = state

@@ -1,0 +1,126 @@
+"""Who touched each byte of shared memory last, and when: the scheduler's side of race detection.
+
+Contract: every byte of a block's shared memory has a writer word and a reader word (layout.py).
+Two accesses of different threads, at least one a write, race unless a barrier lies between them
+(another epoch), or, within one warp, a `bar.warp.sync` (another warp epoch). `step` checks loads
+and stores; copies.py checks asynchronous copies with the functions here.
+
+Epochs have few bits. When one runs out, older words are rewritten so that they read as ordered
+before everything to come: a race across that moment may be missed, none is invented, and a written
+byte stays written.
+"""
+
+from __future__ import annotations
+
+from .layout import (
+    FIRST_EPOCH,
+    OLD_EPOCH,
+    SHADOW_EPOCH_BITS,
+    SHADOW_PENDING,
+    SHADOW_WARP_EPOCH_BITS,
+)
+from .native import fill, jit, load32, store32
+from .state import (
+    CONTEXT_AT,
+    EPOCH,
+    LANE,
+    READERS,
+    SHARED_SIZE,
+    WARP_COUNT,
+    WARP_EPOCH,
+    WARP_ID,
+    WRITERS,
+    Run,
+)
+
+EPOCH_LIMIT = 1 << SHADOW_EPOCH_BITS
+WARP_EPOCH_LIMIT = 1 << SHADOW_WARP_EPOCH_BITS
+EPOCH_MASK = EPOCH_LIMIT - 1
+LANE_SHIFT = SHADOW_EPOCH_BITS + SHADOW_WARP_EPOCH_BITS
+WARP_SHIFT = LANE_SHIFT + 5
+SEVERAL_LANES = 1 << 30  # reader words
+SEVERAL_WARPS = 1 << 31
+WRITER_MASK = SEVERAL_LANES - 1  # bit 30 of a writer word marks an atomic write
+WHO_MASK = 0x3FF << LANE_SHIFT  # lane and warp
+WARP_MASK = 0x1F << WARP_SHIFT
+WARP_EPOCH_MASK = (WARP_EPOCH_LIMIT - 1) << SHADOW_EPOCH_BITS
+
+
+@jit
+def reset(run: Run) -> None:
+    """A new block: nothing was touched yet."""
+    store32(run[CONTEXT_AT] + EPOCH, FIRST_EPOCH)
+    fill(run[CONTEXT_AT] + WARP_EPOCH, 0, 4 * run[WARP_COUNT])
+    if run[WRITERS]:
+        fill(run[WRITERS], 0, 4 * run[SHARED_SIZE])
+        fill(run[READERS], 0, 4 * run[SHARED_SIZE])
+
+
+@jit
+def my_word(run: Run, thread: int) -> int:
+    """The word that an access by this thread leaves now."""
+    context = run[CONTEXT_AT]
+    warp = load32(thread + WARP_ID)
+    epoch = load32(context + EPOCH)
+    warp_epoch = load32(context + WARP_EPOCH + 4 * warp)
+    return (
+        epoch
+        | warp_epoch << SHADOW_EPOCH_BITS
+        | load32(thread + LANE) << LANE_SHIFT
+        | warp << WARP_SHIFT
+    )
+
+
+@jit
+def conflicts(word: int, mine: int) -> bool:
+    """Whether the access that left `word` is unordered with one that would leave `mine`."""
+    if word & EPOCH_MASK != mine & EPOCH_MASK or word & EPOCH_MASK == 0:
+        return False
+    if word & SEVERAL_WARPS:
+        return True
+    if word & WARP_MASK != mine & WARP_MASK:
+        return True
+    if word & WARP_EPOCH_MASK != mine & WARP_EPOCH_MASK:
+        return False
+    return (word & SEVERAL_LANES) != 0 or word & WHO_MASK != mine & WHO_MASK
+
+
+@jit
+def next_epoch(run: Run) -> None:
+    """A block barrier was released."""
+    context = run[CONTEXT_AT]
+    epoch = load32(context + EPOCH) + 1
+    if epoch == EPOCH_LIMIT:
+        epoch = FIRST_EPOCH
+        if run[WRITERS]:
+            for offset in range(0, 4 * run[SHARED_SIZE], 4):
+                word = load32(run[WRITERS] + offset)
+                if word != 0 and word != SHADOW_PENDING:
+                    store32(run[WRITERS] + offset, OLD_EPOCH)
+            fill(run[READERS], 0, 4 * run[SHARED_SIZE])
+    store32(context + EPOCH, epoch)
+    fill(context + WARP_EPOCH, 0, 4 * run[WARP_COUNT])
+
+
+@jit
+def next_warp_epoch(run: Run, warp: int) -> None:
+    """Threads of one warp were synchronised by `bar.warp.sync`."""
+    address = run[CONTEXT_AT] + WARP_EPOCH + 4 * warp
+    warp_epoch = load32(address) + 1
+    if warp_epoch == WARP_EPOCH_LIMIT:
+        warp_epoch = 1
+        if run[WRITERS]:
+            _forget_warp_epochs(run, run[WRITERS], warp)
+            _forget_warp_epochs(run, run[READERS], warp)
+    store32(address, warp_epoch)
+
+
+@jit
+def _forget_warp_epochs(run: Run, shadow: int, warp: int) -> None:
+    """This warp's words of the current epoch get warp epoch 0: before all of its later ones."""
+    epoch = load32(run[CONTEXT_AT] + EPOCH)
+    for offset in range(0, 4 * run[SHARED_SIZE], 4):
+        word = load32(shadow + offset)
+        mine = word & EPOCH_MASK == epoch and word & WARP_MASK == warp << WARP_SHIFT
+        if mine and word != SHADOW_PENDING:
+            store32(shadow + offset, word & ~WARP_EPOCH_MASK)

@@ -1,0 +1,151 @@
+// A dialect's arithmetic on one element. Its fields come in as defines, one per field of
+// reference/dialects.py, each the index of a word in that file's FIELDS (named below).
+//
+// Contract: every operation is one correctly rounded fp32 operation (or one fused one where the
+// dialect says so), subnormals kept, NaN canonical. NaN quotient: code 0; infinite: the clamp's
+// end. The whole of a group's rules (zero group, NaN, infinity) is in make_multiplier.
+#pragma once
+
+#include "formats.cuh"
+
+enum Arithmetic {
+    IN_FP32 = 0,   // "fp32"
+    IN_INPUT = 1,  // "input"
+};
+enum MultiplierRule {
+    X_OVER_S = 0,         // "x/s"
+    X_TIMES_INVERSE = 1,  // "x*(1/s)"
+    X_TIMES_QMAX = 2,     // "x*(127/amax)"
+};
+enum Rounding {
+    RNE = 0,  // "rne"
+};
+enum Clamp {
+    SYMMETRIC = 0,  // "-127..127"
+    FULL = 1,       // "-128..127"
+};
+enum ZeroRule {
+    CODE0 = 0,      // "code0"
+    UNGUARDED = 1,  // "unguarded"
+};
+enum NanRule {
+    PROPAGATE = 0,  // "propagate"
+    SKIP = 1,       // "skip"
+};
+enum Epilogue {
+    ACC_SB_SA_BIAS = 0,   // "acc*sB*sA+bias"
+    SA_SBACC_FMA = 1,     // "sA*(sB*acc) fma bias"
+    ACC_SA_SB_BIAS = 2,   // "acc*sA*sB+bias"
+};
+
+#define INFINITE __uint_as_float(0x7f800000u)
+#define CANONICAL_NAN __uint_as_float(0x7fffffffu)
+
+#ifdef INPUT  // kernels that quantize: INPUT is the Format of x
+
+using Input = Storage<INPUT>::type;
+
+static_assert(ROUNDING == RNE, "only round to nearest even is written");
+static_assert(ARITHMETIC == IN_FP32 || INPUT == FP16, "input arithmetic is written for fp16 only");
+
+// Rounds to the dtype in which the dialect computes.
+__device__ inline float narrow(float value) {
+    return ARITHMETIC == IN_INPUT ? fp16_to_float(float_to_fp16(value)) : value;
+}
+
+// max(amax, |x|) under the NaN rule, on the bits of non-negative floats: their order is the
+// integers' order with NaN on top, so that any order of reduction gives the same bits.
+__device__ inline unsigned absolute_maximum(unsigned amax, float x) {
+    if (NAN_RULE == SKIP) return __float_as_uint(fmaxf(__uint_as_float(amax), fabsf(x)));
+    return max(amax, __float_as_uint(fabsf(x)));
+}
+
+// How one group's elements become codes.
+struct Multiplier {
+    float scale;   // what is stored: amax / 127
+    float factor;  // x times this, or x over this where divides is set
+    float inverse, tail;  // 1 / factor in two floats, where fast is set
+    bool fast;
+};
+
+constexpr bool divides(int rule) { return rule == X_OVER_S; }
+
+// Division by s without a division per element. With r = RN(1/s) and t = (1 - s r) r, the quotient
+// q = fma(x, r, x t) lies within one ulp of x/s, x - q s is exact, and fma(x - q s, r, q) is x/s
+// correctly rounded (Markstein 1990; Handbook of Floating-Point Arithmetic, section 4.7). This
+// needs s far from the ends of the exponent range and |x/s| <= 256 and not tiny; a quotient below
+// 1/4 may come out a few ulps off, which no code can tell: it is 0.
+__device__ inline void prepare_division(Multiplier& m) {
+    m.fast = m.factor >= 0x1p-64f && m.factor <= 0x1p64f;
+    m.inverse = __frcp_rn(m.factor);
+    m.tail = __fmul_rn(__fmaf_rn(-m.factor, m.inverse, 1.0f), m.inverse);
+}
+
+__device__ inline float divide_fast(float x, const Multiplier& m) {
+    const float q = __fmaf_rn(x, m.inverse, __fmul_rn(x, m.tail));
+    return __fmaf_rn(__fmaf_rn(-q, m.factor, x), m.inverse, q);
+}
+
+// The multiplier of a group whose largest magnitude has these bits.
+__device__ inline Multiplier make_multiplier(unsigned amax_bits) {
+    const float amax = __uint_as_float(amax_bits);
+    const bool nan = amax != amax;
+    Multiplier m = {};
+    m.scale = nan ? CANONICAL_NAN : narrow(__fdiv_rn(amax, 127.0f));
+    if (divides(MULTIPLIER)) {
+        // x / inf is 0 or NaN: code 0 for every x.
+        m.factor = ZERO == CODE0 && m.scale == 0.0f ? INFINITE : m.scale;
+        prepare_division(m);
+    } else {
+        const float divisor = MULTIPLIER == X_TIMES_QMAX ? amax : m.scale;
+        const float quotient = __fdiv_rn(MULTIPLIER == X_TIMES_QMAX ? 127.0f : 1.0f, divisor);
+        m.factor = ZERO == CODE0 && divisor == 0.0f ? 0.0f : quotient;
+    }
+    return m;
+}
+
+// The multiplier under a given scale, finite and > 0.
+__device__ inline Multiplier static_multiplier(float scale) {
+    Multiplier m = {};
+    m.scale = scale;
+    m.factor = divides(STATIC_MULTIPLIER) ? scale : __fdiv_rn(1.0f, scale);
+    if (divides(STATIC_MULTIPLIER)) prepare_division(m);
+    return m;
+}
+
+// Rounds and clamps. cvt.rni.s32.f32 gives 0 for NaN and saturates.
+__device__ inline int to_code(float quotient) {
+    const int lowest = CLAMP == SYMMETRIC ? -127 : -128;
+    return min(max(__float2int_rn(narrow(quotient)), lowest), 127);
+}
+
+// The code of x by its group's own amax: |x| <= amax (or x is NaN).
+template <bool FAST> __device__ int quantize_dynamic(float x, const Multiplier& m) {
+    if (!divides(MULTIPLIER)) return to_code(__fmul_rn(x, m.factor));
+    return to_code(FAST ? divide_fast(x, m) : __fdiv_rn(x, m.factor));
+}
+
+// The code of x under a given scale: x may be anything.
+template <bool FAST> __device__ int quantize_given(float x, const Multiplier& m) {
+    if (!divides(STATIC_MULTIPLIER)) return to_code(__fmul_rn(x, m.factor));
+    if (!FAST) return to_code(__fdiv_rn(x, m.factor));
+    const bool saturates = fabsf(x) >= __fmul_rn(256.0f, m.factor);
+    return to_code(saturates ? copysignf(256.0f, x) : divide_fast(x, m));
+}
+
+#endif  // INPUT
+
+#ifdef EPILOGUE  // kernels that dequantize accumulators: OUTPUT is the Format of out
+
+// One accumulator to fp32. bias: the address of this column's, or null for none.
+__device__ inline float dequantize_accumulator(
+    int acc, float a_scale, float b_scale, bool has_bias, float bias) {
+    const float first = EPILOGUE == ACC_SA_SB_BIAS ? a_scale : b_scale;
+    const float second = EPILOGUE == ACC_SA_SB_BIAS ? b_scale : a_scale;
+    const float inner = __fmul_rn(__int2float_rn(acc), first);
+    if (EPILOGUE == SA_SBACC_FMA && has_bias) return __fmaf_rn(inner, second, bias);
+    const float product = __fmul_rn(inner, second);
+    return has_bias ? __fadd_rn(product, bias) : product;
+}
+
+#endif  // EPILOGUE

@@ -1,0 +1,199 @@
+"""Bitwise comparison of a kernel's outputs with the oracle's, and what it says of a difference.
+
+Contract: outputs are equal when there are as many as declared, each of the declared dtype and
+shape, written in full, with the same bytes. NaN equals NaN only with the same bits, and +0 is not
+-0. A `Mismatch` holds how many elements differ, the first indices, both values with their bits,
+and the input elements that made them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantassay.provenance import provenance
+from quantassay.values import bits, place, show
+from reference.numerics import dtype_name
+from reference.op import Op
+
+Array = NDArray[Any]
+SHOWN = 6  # differing elements that a mismatch lists
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One differing element: where, both values as "value (0xbits)", the inputs behind it."""
+
+    index: tuple[int, ...]
+    got: str
+    expected: str
+    source: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """What differs in one output. `differences[0]` is the first in C order.
+
+    `problem` is set where the output as a whole is wrong (count, dtype, shape, never written);
+    `differing` gives (differing, all) elements of every output.
+    """
+
+    output: str
+    count: int
+    total: int
+    differences: tuple[Difference, ...]
+    differing: Mapping[str, tuple[int, int]]
+    problem: str = ""
+
+    @property
+    def all_counts(self) -> int:
+        """Differing elements over all outputs."""
+        return sum(count for count, _ in self.differing.values())
+
+    @property
+    def first_index(self) -> tuple[int, ...] | None:
+        return self.differences[0].index if self.differences else None
+
+    @property
+    def words(self) -> str:
+        """One sentence, and one line per shown element."""
+        lines = [self.headline()]
+        for one in self.differences:
+            where = place(self.output, one.index)
+            lines.append(f"  {where}: got {one.got}, expected {one.expected}")
+        if self.differences:
+            lines += [f"    from {line}" for line in self.differences[0].source]
+        return "\n".join(lines)
+
+    def headline(self) -> str:
+        if self.problem:
+            return f"{self.output}: {self.problem}"
+        others = [
+            f"{name}: {count} of {total}"
+            for name, (count, total) in self.differing.items()
+            if name != self.output
+        ]
+        rest = f" ({'; '.join(others)})" if others else ""
+        return f"{self.output}: {self.count} of {self.total} elements differ{rest}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "output": self.output,
+            "count": self.count,
+            "total": self.total,
+            "problem": self.problem,
+            "differing": {name: list(pair) for name, pair in self.differing.items()},
+            "differences": [
+                {
+                    "index": list(one.index),
+                    "got": one.got,
+                    "expected": one.expected,
+                    "source": list(one.source),
+                }
+                for one in self.differences
+            ],
+        }
+
+
+def compare(
+    op: Op,
+    inputs: Mapping[str, Any],
+    options: Mapping[str, str],
+    got: Sequence[Any],
+    expected: Sequence[Array],
+) -> Mismatch | None:
+    """None where every output equals the oracle's byte for byte.
+
+    inputs: the op's arrays by name; got, expected: one NumPy array per declared output. An array
+    of the emulator's memory must be written in full even where its bytes happen to be right.
+    """
+    names = op.output_names()
+    sizes = {name: want.size for name, want in zip(names, expected, strict=True)}
+    if len(got) != len(expected):
+        problem = f"the kernel returns {len(got)} outputs; expected {len(expected)}: {_list(names)}"
+        return _whole(names[0], sizes, problem)
+    for name, have, want in zip(names, got, expected, strict=True):
+        problem = _form(have, want)
+        if problem:
+            return _whole(name, sizes, problem)
+    masks = {
+        name: differing(have, want) for name, have, want in zip(names, got, expected, strict=True)
+    }
+    unwritten = {name: _unwritten(have) for name, have in zip(names, got, strict=True)}
+    wrong = {name: masks[name] | unwritten[name] for name in names}
+    counts = {name: (int(wrong[name].sum()), sizes[name]) for name in names}
+    for name, have, want in zip(names, got, expected, strict=True):
+        if counts[name][0]:
+            shown = _differences(op, inputs, name, wrong[name], have, expected)
+            missing = int(unwritten[name].sum())
+            problem = ""
+            if missing:
+                first = tuple(int(i) for i in np.argwhere(unwritten[name])[0])
+                problem = (
+                    f"{missing} of {want.size} elements were never written by the kernel, "
+                    f"the first at {place(name, first)}"
+                )
+            return Mismatch(name, *counts[name], shown, counts, problem)
+    return None
+
+
+def differing(got: Array, expected: Array) -> NDArray[np.bool_]:
+    """True where the bytes differ. Both arrays have one dtype and shape."""
+    return np.asarray(bits(got) != bits(expected))
+
+
+def written(array: Array) -> NDArray[np.bool_]:
+    """Per element: whether a kernel wrote it, as the emulator saw; True for ordinary arrays."""
+    emulator = sys.modules.get("emulator")  # not imported: none of its arrays exists
+    mask = emulator.written(array) if emulator else None
+    return np.ones(array.shape, dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
+
+
+def _unwritten(array: Array) -> NDArray[np.bool_]:
+    return ~written(array)
+
+
+def _form(got: Any, expected: Array) -> str:
+    """What is wrong with the array as a whole, or nothing."""
+    if not isinstance(got, np.ndarray):
+        return f"the kernel returns {type(got).__name__}; expected an array of {expected.dtype}"
+    if got.dtype != expected.dtype:
+        have = dtype_name(got.dtype) or got.dtype
+        return f"the kernel returns dtype {have}; expected {dtype_name(expected.dtype)}"
+    if got.shape != expected.shape:
+        return f"the kernel returns shape {got.shape}; expected {expected.shape}"
+    return ""
+
+
+def _whole(name: str, sizes: Mapping[str, int], problem: str) -> Mismatch:
+    counts = {other: (size if other == name else 0, size) for other, size in sizes.items()}
+    return Mismatch(name, sizes[name], sizes[name], (), counts, problem)
+
+
+def _differences(
+    op: Op,
+    inputs: Mapping[str, Any],
+    name: str,
+    wrong: NDArray[np.bool_],
+    got: Array,
+    expected: Sequence[Array],
+) -> tuple[Difference, ...]:
+    results = dict(zip(op.output_names(), expected, strict=True))
+    shown = []
+    for found in np.argwhere(wrong)[:SHOWN]:
+        index = tuple(int(i) for i in found)
+        source = provenance(op, inputs, results, name, index) if not shown else ()
+        shown.append(
+            Difference(index, show(got[index]), show(results[name][index]), tuple(source))
+        )
+    return tuple(shown)
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(names)

@@ -1,0 +1,166 @@
+"""The reason of a mismatch, in words.
+
+Contract: `diagnose(op, dialect, evidence)` turns one knob after another of a second
+implementation of the op (models.py) and names the first hypothesis that reproduces the kernel's
+bytes on every element of every input in `evidence`, passing inputs included. If none does it
+tries the op's other dialects and then pairs; if none of those does either, it states what all the
+wrong elements have in common. It never guesses: `exact` says which of the two it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantassay import models, patterns
+from quantassay.compare import differing
+from quantassay.hypotheses import FIELDS, STAGES, Hypothesis, hypotheses
+from reference.dialects import differences
+from reference.op import Op
+
+Array = NDArray[Any]
+PAIRED = 48  # hypotheses that are tried two at a time
+PAIR_ELEMENTS = 64  # fewer elements than this can't tell pairs apart
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a kernel gave for one input. got, expected: one array per output, of equal form."""
+
+    inputs: Mapping[str, Any]
+    options: Mapping[str, str]
+    got: tuple[Array, ...]
+    expected: tuple[Array, ...]
+
+    @property
+    def failing(self) -> bool:
+        return any(differing(a, b).any() for a, b in zip(self.got, self.expected, strict=True))
+
+    @property
+    def elements(self) -> int:
+        return sum(array.size for array in self.expected)
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """`words` is one sentence or more; `exact`: a hypothesis reproduces every byte."""
+
+    words: str
+    exact: bool
+
+
+def diagnose(op: Op, dialect: str, evidence: Sequence[Evidence]) -> Diagnosis:
+    """evidence: inputs on which the kernel ran, at least one of them failing."""
+    failing = [one for one in evidence if one.failing]
+    ordered = failing + [one for one in evidence if not one.failing]
+    covered = f"on all {sum(one.elements for one in ordered)} elements of {_inputs(len(ordered))}"
+    if op.name in models.MODELS:
+        tried = hypotheses(op.name, dialect)
+        singles = [one for one in tried if _reproduces(op, dialect, one.knobs, ordered)]
+        if singles:
+            other = _also(op, dialect, ordered)
+            return Diagnosis(f"the kernel {singles[0].words}; this matches {covered}{other}", True)
+    other = _dialects(op, dialect, ordered)
+    if other:
+        return Diagnosis(f"{other}; this matches {covered}", True)
+    facts = patterns.describe(_wrong(failing))
+    located = not facts or facts[0].endswith("expected")
+    if op.name in models.MODELS and located:
+        pair = _pair(op, dialect, ordered)
+        if pair is not None:
+            words = f"two things at once: the kernel {pair[0].words}; and it {pair[1].words}"
+            return Diagnosis(f"{words}; this matches {covered}", True)
+    words = "; ".join(facts) or "no known mistake reproduces these values"
+    return Diagnosis(words, False)
+
+
+def _inputs(count: int) -> str:
+    return "1 input" if count == 1 else f"{count} inputs"
+
+
+def _reproduces(
+    op: Op, dialect: str, knobs: Sequence[tuple[str, Any]], evidence: Sequence[Evidence]
+) -> bool:
+    for one in evidence:
+        base = models.settings(dialect, one.options.get("out_dtype", "fp32"))
+        if not _equal(models.run(op.name, one.inputs, {**base, **dict(knobs)}), one.got):
+            return False
+    return True
+
+
+def _equal(made: Sequence[Array], got: Sequence[Array]) -> bool:
+    return all(
+        a.dtype == b.dtype and a.shape == b.shape and not differing(a, b).any()
+        for a, b in zip(made, got, strict=True)
+    )
+
+
+def _matching_dialects(op: Op, dialect: str, evidence: Sequence[Evidence]) -> list[str]:
+    found = []
+    for name in op.options.get("dialect", ()):
+        if name != dialect and all(
+            _speaks(op, name, one) for one in evidence
+        ):
+            found.append(name)
+    return found
+
+
+def _speaks(op: Op, dialect: str, one: Evidence) -> bool:
+    """Whether the oracle gives the kernel's bytes in this dialect; no if it refuses the input."""
+    try:
+        made = op.expected(dict(one.inputs), **{**one.options, "dialect": dialect})
+    except (TypeError, ValueError):
+        return False
+    return _equal(made, one.got)
+
+
+def _also(op: Op, dialect: str, evidence: Sequence[Evidence]) -> str:
+    names = _matching_dialects(op, dialect, evidence)
+    return f" (as dialect {' and '.join(names)} has it)" if names else ""
+
+
+def _dialects(op: Op, dialect: str, evidence: Sequence[Evidence]) -> str:
+    names = _matching_dialects(op, dialect, evidence)
+    if not names:
+        return ""
+    fields = {field for stage in STAGES.get(op.name, ()) for field in FIELDS[stage]}
+    changed = "; ".join(
+        f"{field}: {theirs} where {dialect} has {ours}"
+        for field, (theirs, ours) in differences(names[0], dialect).items()
+        if field in fields or not fields
+    )
+    return f"the kernel speaks dialect {names[0]}, not {dialect} ({changed})"
+
+
+def _pair(
+    op: Op, dialect: str, evidence: Sequence[Evidence]
+) -> tuple[Hypothesis, Hypothesis] | None:
+    """Two hypotheses that reproduce everything together, tried on the richest failure first."""
+    failing = [one for one in evidence if one.failing]
+    if sum(one.elements for one in failing) < PAIR_ELEMENTS:
+        return None
+    richest = max(failing, key=lambda one: min(one.elements, 4096))
+    ordered = [richest, *(one for one in evidence if one is not richest)]
+    for a, b in combinations(hypotheses(op.name, dialect)[:PAIRED], 2):
+        if not a.touches() & b.touches() and _reproduces(
+            op, dialect, a.knobs + b.knobs, ordered
+        ):
+            return a, b
+    return None
+
+
+def _wrong(failing: Sequence[Evidence]) -> list[patterns.Wrong]:
+    """The first output that differs, of each failing input."""
+    found = []
+    for one in failing:
+        for got, expected in zip(one.got, one.expected, strict=True):
+            mask = differing(got, expected)
+            if mask.any():
+                found.append(patterns.Wrong(got, expected, np.asarray(mask)))
+                break
+    return found

@@ -1,0 +1,236 @@
+"""INT8 symmetric quantization: per-token, per-channel, per-tensor, static; and dequantization.
+
+Contract, for x of fp32, fp16 or bf16 and one group of elements (a row, or the whole tensor):
+
+    amax = max |x|                                scale = amax / 127
+    code = clamp(round(x times-or-over scale))    out = round(float32(code) * scale)
+
+- Which multiplier, rounding, clamp, zero rule and NaN rule: fields of the dialect (dialects.py).
+- Rounding is to nearest, ties to even. Saturation at the dialect's clamp.
+- Arithmetic is IEEE float32 with subnormals (no flush to zero), or, in dialects whose arithmetic
+  is "input", x's own dtype: scale and quotient are each rounded to it; the scale is then given in
+  fp32 holding that value.
+- NaN element: code 0. NaN in a group: the scale is NaN (bits 0x7fffffff) and every code of the
+  group 0 ("propagate"), or amax is taken over the other elements ("skip").
+- Infinite element: scale is infinite; finite elements give code 0 (x/inf) and infinite ones too
+  (inf/inf is NaN).
+- Zero group: scale 0, codes 0. -0 is a zero. A subnormal amax may give a scale that rounds to 0:
+  codes 0 then in dialects whose zero rule guards it.
+- Static: the scale is given, finite and > 0, one for the tensor or one per row. In a dialect of
+  input arithmetic it must be a value of that dtype.
+- Dequantize: one float32 product, rounded once more to the output dtype (overflow gives infinity);
+  a NaN scale gives the canonical NaN of the output dtype (0 * NaN and 0 * inf are NaN).
+- Empty shapes are refused.
+
+Sources: the dialects name theirs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reference import recipes
+from reference.dialects import DIALECTS, Dialect
+from reference.numerics import Float32, canonical_nan, dtype_name, round_to, to_float32
+from reference.op import Arg, Op, Recipe, recipe, register
+from reference.validate import FLOATS, check_dequantize, check_quantize, check_static
+
+Codes = NDArray[np.int8]
+QMAX = np.float32(127)
+
+
+def quantize_per_token(x: NDArray[Any], *, dialect: str = "ieee") -> tuple[Codes, Float32]:
+    """One dynamic scale per row.
+
+    x: fp32, fp16 or bf16 (M, K). Returns codes s8 (M, K) and scales fp32 (M,).
+    Raises TypeError or ValueError naming the argument (see reference/validate.py).
+    """
+    return _quantize_rows(x, check_quantize(x, dialect))
+
+
+def quantize_per_channel(w: NDArray[Any], *, dialect: str = "ieee") -> tuple[Codes, Float32]:
+    """One scale per output channel of a K-major weight: the rows of w.
+
+    w: fp32, fp16 or bf16 (N, K). Returns codes s8 (N, K) and scales fp32 (N,).
+    """
+    return _quantize_rows(w, check_quantize(w, dialect, "w"))
+
+
+def quantize_per_tensor(x: NDArray[Any], *, dialect: str = "ieee") -> tuple[Codes, Float32]:
+    """One dynamic scale for the whole of x.
+
+    x: fp32, fp16 or bf16 (M, K). Returns codes s8 (M, K) and scales fp32 (1,).
+    """
+    spoken = check_quantize(x, dialect)
+    codes, scales = _quantize_rows(x.reshape(1, -1), spoken)
+    return codes.reshape(x.shape), scales
+
+
+def quantize_static(x: NDArray[Any], scales: Float32, *, dialect: str = "ieee") -> Codes:
+    """Codes under given scales.
+
+    x: fp32, fp16 or bf16 (M, K); scales: fp32 (1,) or (M,), finite and > 0. Returns s8 (M, K).
+    """
+    spoken = check_static(x, scales, dialect)
+    wide, divisor = to_float32(x), scales[:, None]
+    with np.errstate(all="ignore"):
+        quotient = _scaled(wide, divisor, None, spoken.static_multiplier)
+        return _codes(_narrow(quotient, x, spoken), spoken)
+
+
+def dequantize(
+    codes: Codes, scales: Float32, *, dialect: str = "ieee", out_dtype: str = "fp32"
+) -> NDArray[Any]:
+    """float32(code) * scale, rounded to `out_dtype`.
+
+    codes: s8 (M, K); scales: fp32 (1,) or (M,). Returns out_dtype (M, K). The same in every
+    dialect.
+    """
+    check_dequantize(codes, scales, dialect, out_dtype)
+    with np.errstate(all="ignore"):
+        return round_to(canonical_nan(codes.astype(np.float32) * scales[:, None]), out_dtype)
+
+
+def _quantize_rows(x: NDArray[Any], spoken: Dialect) -> tuple[Codes, Float32]:
+    wide = to_float32(x)
+    with np.errstate(all="ignore"):
+        amax = _amax(wide, spoken)
+        scale = _narrow(canonical_nan(amax / QMAX), x, spoken)
+        quotient = _narrow(_scaled(wide, scale, amax, spoken.multiplier), x, spoken)
+        if spoken.zero == "code0":
+            divisor = amax if spoken.multiplier == "x*(127/amax)" else scale
+            quotient = np.where(divisor == 0, np.float32(0), quotient)
+        return _codes(quotient, spoken), scale[:, 0].copy()
+
+
+def _amax(wide: Float32, spoken: Dialect) -> Float32:
+    """max |x| per row, (rows, 1)."""
+    magnitude = np.abs(wide)
+    if spoken.nan == "propagate":
+        return np.max(magnitude, axis=1, keepdims=True)
+    return np.fmax.reduce(magnitude, axis=1, keepdims=True, initial=np.float32(0))
+
+
+def _scaled(wide: Float32, scale: Float32, amax: Float32 | None, multiplier: str) -> Float32:
+    if multiplier == "x/s":
+        return wide / scale
+    if multiplier == "x*(1/s)":
+        return wide * (np.float32(1) / scale)
+    assert amax is not None
+    return wide * (QMAX / amax)
+
+
+def _narrow(values: Float32, x: NDArray[Any], spoken: Dialect) -> Float32:
+    """Rounds to x's dtype where the dialect computes in it; fp32 again after."""
+    if spoken.arithmetic == "fp32":
+        return values
+    name = dtype_name(x.dtype)
+    assert name is not None
+    return to_float32(round_to(values, name))
+
+
+def _codes(quotient: Float32, spoken: Dialect) -> Codes:
+    low, high = spoken.clamp_range
+    rounded = np.clip(np.rint(quotient), low, high)
+    return np.where(np.isnan(rounded), np.float32(0), rounded).astype(np.int8)
+
+
+def _floats(made: Recipe, name: str, rows: str, columns: str) -> dict[str, Any]:
+    return {name: recipes.floats(made, made.dim(rows), made.dim(columns))}
+
+
+def _with_scales(made: Recipe) -> dict[str, Any]:
+    x = recipes.floats(made, made.dim("M"), made.dim("K"))
+    return {"x": x, "scales": recipes.static_scales(made, x, made.dim("M") if made.seed % 2 else 1)}
+
+
+def _codes_and_scales(made: Recipe) -> dict[str, Any]:
+    M, K = made.dim("M"), made.dim("K")
+    scales = recipes.scales(made, M if made.seed % 2 else 1)
+    return {"codes": recipes.codes(made, M, K), "scales": scales}
+
+
+def _hostile(rows: str, columns: str) -> tuple[Recipe, ...]:
+    shapes = ((1, 1), (3, 7), (2, 16), (5, 129), (33, 40))
+    return tuple(
+        recipe(kind, dtype=dtype, seed=number, **{rows: M, columns: K})
+        for number, kind in enumerate(recipes.KINDS)
+        for dtype, (M, K) in zip(
+            ("fp32", "fp16", "bf16", "fp32", "fp16"),
+            shapes[number % 5 :] + shapes[: number % 5],
+            strict=True,
+        )
+    )
+
+
+_DIALECT = {"dialect": tuple(DIALECTS)}
+_OUT = {"dialect": tuple(DIALECTS), "out_dtype": FLOATS}
+# |x|, max: one per element; divide or multiply, round, clamp: three. On the fp32 pipe.
+_DYNAMIC = (
+    "one scale per {group}: amax/127; codes clamp(round(x scaled)); "
+    "multiplier, NaN, zero and clamp rules by dialect"
+)
+
+
+def _dynamic(name: str, oracle: Any, x: str, rows: str, scales: str | int, group: str) -> Op:
+    return register(
+        Op(
+            name=f"int8.{name}",
+            oracle=oracle,
+            contract=_DYNAMIC.format(group=group),
+            inputs=(Arg(x, (rows, "K"), FLOATS),),
+            outputs=(Arg("codes", (rows, "K"), ("s8",)), Arg("scales", (scales,), ("fp32",))),
+            options=_DIALECT,
+            work={"fp32": f"5*{rows}*K"},
+            build=lambda made: _floats(made, x, rows, "K"),
+            kinds=recipes.KINDS,
+            hostile=_hostile(rows, "K"),
+            dims=(rows, "K"),
+            dtypes=FLOATS,
+        )
+    )
+
+
+PER_TOKEN = _dynamic("quantize_per_token", quantize_per_token, "x", "M", "M", "row")
+PER_CHANNEL = _dynamic(
+    "quantize_per_channel", quantize_per_channel, "w", "N", "N", "output channel"
+)
+PER_TENSOR = _dynamic("quantize_per_tensor", quantize_per_tensor, "x", "M", 1, "tensor")
+STATIC = register(
+    Op(
+        name="int8.quantize_static",
+        oracle=quantize_static,
+        contract="codes clamp(round(x scaled)) under given scales, one or one per row",
+        inputs=(Arg("x", ("M", "K"), FLOATS), Arg("scales", ("S",), ("fp32",))),
+        outputs=(Arg("codes", ("M", "K"), ("s8",)),),
+        options=_DIALECT,
+        work={"fp32": "3*M*K"},
+        build=_with_scales,
+        kinds=recipes.KINDS,
+        hostile=_hostile("M", "K"),
+        dims=("M", "K"),
+        dtypes=FLOATS,
+    )
+)
+DEQUANTIZE = register(
+    Op(
+        name="int8.dequantize",
+        oracle=dequantize,
+        contract="float32(code) * scale, one rounding, then one to out_dtype",
+        inputs=(Arg("codes", ("M", "K"), ("s8",)), Arg("scales", ("S",), ("fp32",))),
+        outputs=(Arg("out", ("M", "K"), FLOATS),),
+        options=_OUT,
+        work={"fp32": "M*K"},
+        build=_codes_and_scales,
+        kinds=recipes.CODE_KINDS + recipes.SCALE_KINDS,
+        hostile=tuple(
+            recipe(kind, seed=number, M=M, K=K)
+            for number, kind in enumerate(recipes.CODE_KINDS + recipes.SCALE_KINDS)
+            for M, K in ((1, 1), (3, 7), (17, 48))
+        ),
+        dims=("M", "K"),
+    )
+)

@@ -1,0 +1,200 @@
+"""Inputs built to break kernels: each kind is a few lines of NumPy over a seeded generator.
+
+Contract: the same recipe gives the same bytes on every machine with the same NumPy. Arrays of any
+size >= 1 are valid for every kind; a kind whose feature does not fit (two outlier channels in one
+column) shows as much of it as fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reference.numerics import DTYPES, INT32_MAX
+
+if TYPE_CHECKING:
+    from reference.op import Recipe
+
+Float64 = NDArray[np.float64]
+Make = Callable[[np.random.Generator, int, int, str], Float64]
+
+# Per dtype: smallest normal, smallest subnormal, largest finite.
+_LIMITS = {
+    "fp32": (2.0**-126, 2.0**-149, float(np.finfo(np.float32).max)),
+    "fp16": (2.0**-14, 2.0**-24, 65504.0),
+    "bf16": (2.0**-126, 2.0**-133, 3.3895313892515355e38),
+}
+
+
+def _normal(rng: np.random.Generator, rows: int, columns: int, dtype: str) -> Float64:
+    return rng.standard_normal((rows, columns)) * np.exp2(rng.integers(-6, 7, (rows, 1)))
+
+
+def _ties(rng: np.random.Generator, rows: int, columns: int, dtype: str) -> Float64:
+    """Quotients k + 1/2 exactly: amax is 127 times a scale with few bits."""
+    few = (1.0,) if dtype == "bf16" else (1.0, 3.0, 5.0)
+    scale = rng.choice(np.array(few), (rows, 1)) * np.exp2(rng.integers(-6, 3, (rows, 1)))
+    halves = rng.integers(-127, 127, (rows, columns)) + 0.5
+    halves[np.arange(rows), rng.integers(0, columns, rows)] = rng.choice((-127.0, 127.0), rows)
+    return halves * scale
+
+
+def _zeros(rng: np.random.Generator, rows: int, columns: int, dtype: str) -> Float64:
+    x = np.zeros((rows, columns))
+    x[1::2] = _normal(rng, rows, columns, dtype)[1::2]  # zero rows between ordinary ones
+    return x
+
+
+def _one_outlier(rng: np.random.Generator, rows: int, columns: int, dtype: str) -> Float64:
+    x = rng.standard_normal((rows, columns))
+    x[np.arange(rows), rng.integers(0, columns, rows)] *= 1000.0
+    return x
+
+
+def _outlier_channels(rng: np.random.Generator, rows: int, columns: int, dtype: str) -> Float64:
+    x = rng.standard_normal((rows, columns))
+    x[:, rng.integers(0, columns, max(1, columns // 64))] *= 60.0
+    return x
+
+
+def _subnormal(rng: np.random.Generator, rows: int, columns: int, dtype: str) -> Float64:
+    normal, smallest, _ = _LIMITS[dtype]
+    steps = rng.integers(1, int(normal / smallest) * 2, (rows, 1))
+    x = rng.integers(-1, 2, (rows, columns)) * rng.integers(0, steps + 1, (rows, columns))
+    x[:, :1] = np.maximum(np.abs(x[:, :1]), 1)
+    return np.asarray(x * smallest, np.float64)
+
+
+def _saturating(rng: np.random.Generator, rows: int, columns: int, dtype: str) -> Float64:
+    """Every element within an ulp or so of plus or minus amax."""
+    size = np.exp2(rng.integers(-3, 4, (rows, 1))) * rng.uniform(1.0, 2.0, (rows, 1))
+    nudge = 1.0 + rng.integers(-2, 1, (rows, columns)) * 2.0**-9
+    return rng.choice((-1.0, 1.0), (rows, columns)) * size * nudge
+
+
+def _huge(rng: np.random.Generator, rows: int, columns: int, dtype: str) -> Float64:
+    x = rng.uniform(-1.0, 1.0, (rows, columns))
+    x[np.arange(rows), rng.integers(0, columns, rows)] = rng.choice((-1.0, 1.0), rows)
+    return x * _LIMITS[dtype][2]
+
+
+def _sprinkled(value: float) -> Make:
+    def make(rng: np.random.Generator, rows: int, columns: int, dtype: str) -> Float64:
+        x = _normal(rng, rows, columns, dtype)
+        hit = rng.random((rows, columns)) < 2.0 / columns
+        hit[::3] = False  # rows without one, too
+        hit[0, rng.integers(0, columns)] = True
+        x[hit] = value * rng.choice((-1.0, 1.0), int(hit.sum()))
+        return x
+
+    return make
+
+
+def _negzero(rng: np.random.Generator, rows: int, columns: int, dtype: str) -> Float64:
+    x = rng.choice((-0.0, 0.0), (rows, columns))
+    x[1::2, ::3] = -1.5
+    return x
+
+
+def _constant(rng: np.random.Generator, rows: int, columns: int, dtype: str) -> Float64:
+    return np.ones((rows, columns)) * rng.standard_normal((rows, 1))
+
+
+_FLOATS: dict[str, Make] = {
+    "normal": _normal,
+    "ties": _ties,
+    "zeros": _zeros,
+    "one_outlier": _one_outlier,
+    "outlier_channels": _outlier_channels,
+    "subnormal": _subnormal,
+    "saturating": _saturating,
+    "huge": _huge,
+    "nan": _sprinkled(np.nan),
+    "inf": _sprinkled(np.inf),
+    "negzero": _negzero,
+    "constant": _constant,
+}
+KINDS = tuple(_FLOATS)
+CODE_KINDS = ("normal", "extremes", "saturating", "zeros", "one_hot", "ramp")
+SCALE_KINDS = ("nan_scale", "inf_scale", "zero_scale", "subnormal_scale", "huge_scale")
+EPILOGUE_KINDS = (*CODE_KINDS, *SCALE_KINDS, "cancel")
+
+
+def floats(made: Recipe, rows: int, columns: int) -> NDArray[Any]:
+    """An array of the recipe's kind and dtype, (rows, columns)."""
+    values = _FLOATS[made.kind](made.rng(), rows, columns, made.dtype)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        return values.astype(np.float32).astype(DTYPES[made.dtype])
+
+
+def codes(made: Recipe, rows: int, columns: int, salt: int = 0) -> NDArray[np.int8]:
+    """s8 (rows, columns). Kinds that are not about codes give random ones."""
+    rng = np.random.default_rng([salt, made.seed, rows, columns])
+    if made.kind == "extremes":
+        return rng.choice(np.array([-128, -127, 127], np.int8), (rows, columns))
+    if made.kind == "saturating":  # the largest sums: every product is 128 * 128 or 127 * 127
+        return np.full((rows, columns), -128 if made.seed % 2 else 127, np.int8)
+    if made.kind == "zeros":
+        return np.zeros((rows, columns), np.int8)
+    if made.kind == "one_hot":  # one element a row: a wrong index cannot hide
+        x = np.zeros((rows, columns), np.int8)
+        x[np.arange(rows), rng.integers(0, columns, rows)] = rng.integers(1, 128, rows)
+        return x
+    if made.kind == "ramp":  # all 256 codes, in order
+        return np.arange(rows * columns).astype(np.int8).reshape(rows, columns)
+    return rng.integers(-128, 128, (rows, columns), dtype=np.int8)
+
+
+def accumulators(made: Recipe, rows: int, columns: int) -> NDArray[np.int32]:
+    """s32 (rows, columns): GEMM results, and for "extremes" the ends of int32 and of 2**24."""
+    rng = made.rng()
+    if made.kind == "extremes":
+        ends = [-INT32_MAX - 1, INT32_MAX, (1 << 24) + 1, -(1 << 24) - 1, (1 << 25) + 2, 0, -1]
+        return rng.choice(np.array(ends, np.int32), (rows, columns))
+    if made.kind == "zeros":
+        return np.zeros((rows, columns), np.int32)
+    size = 1 << int(rng.integers(4, 31))
+    return rng.integers(-size, size, (rows, columns), dtype=np.int32)
+
+
+def scales(made: Recipe, count: int, salt: int = 0) -> NDArray[np.float32]:
+    """fp32 (count,): positive, or with the recipe's special values among them."""
+    rng = np.random.default_rng([salt, made.seed, count])
+    values = (rng.uniform(0.5, 2.0, count) * np.exp2(rng.integers(-12, 0, count))).astype(
+        np.float32
+    )
+    special = {
+        "nan_scale": np.nan,
+        "inf_scale": np.inf,
+        "zero_scale": 0.0,
+        "subnormal_scale": 2.0**-140,
+        "huge_scale": 3e38,
+    }.get(made.kind)
+    if special is not None:
+        values[rng.random(count) < 0.5] = special
+        values[0] = special
+    return values
+
+
+def static_scales(made: Recipe, x: NDArray[Any], count: int) -> NDArray[np.float32]:
+    """fp32 (count,), count 1 or rows: near x's own amax / 127, so that codes tie and saturate.
+
+    Finite, > 0 and, for fp16, values of fp16, so that every dialect may take them.
+    """
+    magnitude = np.abs(x.astype(np.float64))
+    amax = np.where(np.isfinite(magnitude), magnitude, 0.0).max(axis=1)
+    amax = np.where(amax == 0, 1.0, amax)
+    factor = np.random.default_rng(made.seed).choice((0.5, 1.0, 2.0), amax.shape)
+    values = amax / 127.0 * factor
+    values = values if count > 1 else values[:1]
+    _, smallest, largest = _LIMITS["fp16" if made.dtype == "fp16" else "fp32"]
+    values = np.clip(values, smallest, largest).astype(np.float32)
+    return values.astype(np.float16).astype(np.float32) if made.dtype == "fp16" else values
+
+
+def cancelling_bias(product: NDArray[np.float32]) -> NDArray[np.float32]:
+    """fp32 (N,): minus the first row of what is added to, so that a fused sum shows."""
+    return -product[0]

@@ -1,0 +1,1 @@
+"""Facts about devices and predictions of how fast a kernel can be. Every figure is labelled."""
