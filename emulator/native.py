@@ -33,13 +33,11 @@ RUNTIME_SOURCES = (
     "barriers.py",
     "copies.py",
     "scheduler.py",
-    "traffic.py",
+    "trace.py",
 )
 
 _I64 = ir.IntType(64)
 _OPTIONS: dict[str, Any] = {"boundscheck": False, "error_model": "numpy", "nogil": True}
-
-
 _INTERNAL: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
@@ -52,7 +50,7 @@ def entry(function: Callable[..., Any]) -> Any:
     """Compile a function that Python calls, cached on disk where some directory is writable."""
     directory = cache_directory()
     if directory is None:
-        return numba.njit(**_OPTIONS, **_INTERNAL)(function)
+        return numba.njit(**_OPTIONS)(function)
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(directory)
     try:

@@ -1,5 +1,5 @@
-// A dialect's arithmetic on one element. Its fields come in as defines, one per field of
-// reference/dialects.py, each the index of a word in that file's FIELDS (named below).
+// A dialect's arithmetic on one element. Its fields come in as defines, <FIELD>_RULE for each field
+// of reference/dialects.py: the index of a word in that file's FIELDS (quoted below).
 //
 // Contract: every operation is one correctly rounded fp32 operation (or one fused one where the
 // dialect says so), subnormals kept, NaN canonical. NaN quotient: code 0; infinite: the clamp's
@@ -33,9 +33,9 @@ enum NanRule {
     SKIP = 1,       // "skip"
 };
 enum Epilogue {
-    ACC_SB_SA_BIAS = 0,   // "acc*sB*sA+bias"
-    SA_SBACC_FMA = 1,     // "sA*(sB*acc) fma bias"
-    ACC_SA_SB_BIAS = 2,   // "acc*sA*sB+bias"
+    ACC_SB_SA_BIAS = 0,  // "acc*sB*sA+bias"
+    SA_SBACC_FMA = 1,    // "sA*(sB*acc) fma bias"
+    ACC_SA_SB_BIAS = 2,  // "acc*sA*sB+bias"
 };
 
 #define INFINITE __uint_as_float(0x7f800000u)
@@ -45,12 +45,12 @@ enum Epilogue {
 
 using Input = Storage<INPUT>::type;
 
-static_assert(ROUNDING == RNE, "only round to nearest even is written");
-static_assert(ARITHMETIC == IN_FP32 || INPUT == FP16, "input arithmetic is written for fp16 only");
+static_assert(ROUNDING_RULE == RNE, "only round to nearest even is written");
+static_assert(ARITHMETIC_RULE == IN_FP32 || INPUT == FP16, "input arithmetic is written for fp16 only");
 
 // Rounds to the dtype in which the dialect computes.
 __device__ inline float narrow(float value) {
-    return ARITHMETIC == IN_INPUT ? fp16_to_float(float_to_fp16(value)) : value;
+    return ARITHMETIC_RULE == IN_INPUT ? fp16_to_float(float_to_fp16(value)) : value;
 }
 
 // max(amax, |x|) under the NaN rule, on the bits of non-negative floats: their order is the
@@ -92,14 +92,14 @@ __device__ inline Multiplier make_multiplier(unsigned amax_bits) {
     const bool nan = amax != amax;
     Multiplier m = {};
     m.scale = nan ? CANONICAL_NAN : narrow(__fdiv_rn(amax, 127.0f));
-    if (divides(MULTIPLIER)) {
+    if (divides(MULTIPLIER_RULE)) {
         // x / inf is 0 or NaN: code 0 for every x.
-        m.factor = ZERO == CODE0 && m.scale == 0.0f ? INFINITE : m.scale;
+        m.factor = ZERO_RULE == CODE0 && m.scale == 0.0f ? INFINITE : m.scale;
         prepare_division(m);
     } else {
-        const float divisor = MULTIPLIER == X_TIMES_QMAX ? amax : m.scale;
-        const float quotient = __fdiv_rn(MULTIPLIER == X_TIMES_QMAX ? 127.0f : 1.0f, divisor);
-        m.factor = ZERO == CODE0 && divisor == 0.0f ? 0.0f : quotient;
+        const float divisor = MULTIPLIER_RULE == X_TIMES_QMAX ? amax : m.scale;
+        const float quotient = __fdiv_rn(MULTIPLIER_RULE == X_TIMES_QMAX ? 127.0f : 1.0f, divisor);
+        m.factor = ZERO_RULE == CODE0 && divisor == 0.0f ? 0.0f : quotient;
     }
     return m;
 }
@@ -108,26 +108,26 @@ __device__ inline Multiplier make_multiplier(unsigned amax_bits) {
 __device__ inline Multiplier static_multiplier(float scale) {
     Multiplier m = {};
     m.scale = scale;
-    m.factor = divides(STATIC_MULTIPLIER) ? scale : __fdiv_rn(1.0f, scale);
-    if (divides(STATIC_MULTIPLIER)) prepare_division(m);
+    m.factor = divides(STATIC_MULTIPLIER_RULE) ? scale : __fdiv_rn(1.0f, scale);
+    if (divides(STATIC_MULTIPLIER_RULE)) prepare_division(m);
     return m;
 }
 
 // Rounds and clamps. cvt.rni.s32.f32 gives 0 for NaN and saturates.
 __device__ inline int to_code(float quotient) {
-    const int lowest = CLAMP == SYMMETRIC ? -127 : -128;
+    const int lowest = CLAMP_RULE == SYMMETRIC ? -127 : -128;
     return min(max(__float2int_rn(narrow(quotient)), lowest), 127);
 }
 
 // The code of x by its group's own amax: |x| <= amax (or x is NaN).
 template <bool FAST> __device__ int quantize_dynamic(float x, const Multiplier& m) {
-    if (!divides(MULTIPLIER)) return to_code(__fmul_rn(x, m.factor));
+    if (!divides(MULTIPLIER_RULE)) return to_code(__fmul_rn(x, m.factor));
     return to_code(FAST ? divide_fast(x, m) : __fdiv_rn(x, m.factor));
 }
 
 // The code of x under a given scale: x may be anything.
 template <bool FAST> __device__ int quantize_given(float x, const Multiplier& m) {
-    if (!divides(STATIC_MULTIPLIER)) return to_code(__fmul_rn(x, m.factor));
+    if (!divides(STATIC_MULTIPLIER_RULE)) return to_code(__fmul_rn(x, m.factor));
     if (!FAST) return to_code(__fdiv_rn(x, m.factor));
     const bool saturates = fabsf(x) >= __fmul_rn(256.0f, m.factor);
     return to_code(saturates ? copysignf(256.0f, x) : divide_fast(x, m));
@@ -135,17 +135,17 @@ template <bool FAST> __device__ int quantize_given(float x, const Multiplier& m)
 
 #endif  // INPUT
 
-#ifdef EPILOGUE  // kernels that dequantize accumulators: OUTPUT is the Format of out
+#ifdef EPILOGUE_RULE  // kernels that dequantize accumulators: OUTPUT is the Format of out
 
 // One accumulator to fp32. bias: the address of this column's, or null for none.
 __device__ inline float dequantize_accumulator(
     int acc, float a_scale, float b_scale, bool has_bias, float bias) {
-    const float first = EPILOGUE == ACC_SA_SB_BIAS ? a_scale : b_scale;
-    const float second = EPILOGUE == ACC_SA_SB_BIAS ? b_scale : a_scale;
+    const float first = EPILOGUE_RULE == ACC_SA_SB_BIAS ? a_scale : b_scale;
+    const float second = EPILOGUE_RULE == ACC_SA_SB_BIAS ? b_scale : a_scale;
     const float inner = __fmul_rn(__int2float_rn(acc), first);
-    if (EPILOGUE == SA_SBACC_FMA && has_bias) return __fmaf_rn(inner, second, bias);
+    if (EPILOGUE_RULE == SA_SBACC_FMA && has_bias) return __fmaf_rn(inner, second, bias);
     const float product = __fmul_rn(inner, second);
     return has_bias ? __fadd_rn(product, bias) : product;
 }
 
-#endif  // EPILOGUE
+#endif  // EPILOGUE_RULE

@@ -1,0 +1,138 @@
+// INT8 symmetric quantization and dequantization. The contract is that of
+// reference/int8_quantize.py, in the dialect that the defines name.
+//
+// Defines: INPUT (format of x), the dialect's <FIELD>_RULEs, VECTOR: elements that a thread loads at
+// once, 16 bytes of x where base address and K allow, else the largest power of two that does.
+// Loads and stores are coalesced: lane i touches the i-th vector, so that a request of a warp moves
+// whole sectors (16 codes per thread would touch twice or four times as many).
+//
+// Geometry of the row kernels: blockDim = (threads of a row, rows of a block); a multiple of 32
+// threads per row, and one row per block where a row takes more than 32.
+
+#include "dialect.cuh"
+#include "reduce.cuh"
+
+constexpr int INPUT_BYTES = VECTOR * sizeof(Input);
+constexpr int KEPT = 4;  // vectors of a row that a thread keeps in registers between both passes
+
+using Elements = Pack<INPUT_BYTES>;
+
+__device__ inline int row_of_thread() { return blockIdx.x * blockDim.y + threadIdx.y; }
+
+__device__ inline unsigned absolute_maximum(unsigned amax, const Elements& elements) {
+#pragma unroll
+    for (int i = 0; i < VECTOR; i++) amax = absolute_maximum(amax, element<INPUT>(elements, i));
+    return amax;
+}
+
+template <bool FAST, bool GIVEN>
+__device__ void quantize_vector(const Elements& elements, const Multiplier& m, signed char* codes) {
+    int code[VECTOR];
+#pragma unroll
+    for (int i = 0; i < VECTOR; i++) {
+        const float x = element<INPUT>(elements, i);
+        code[i] = GIVEN ? quantize_given<FAST>(x, m) : quantize_dynamic<FAST>(x, m);
+    }
+    pack_codes(code).store(codes);
+}
+
+// One row whose amax is known; its first KEPT * blockDim.x vectors are in registers.
+template <bool FAST>
+__device__ void quantize_row(
+    const Elements (&kept)[KEPT], const Input* x, signed char* codes, int vectors,
+    const Multiplier& m) {
+#pragma unroll
+    for (int i = 0; i < KEPT; i++) {
+        const int v = threadIdx.x + i * blockDim.x;
+        if (v < vectors) quantize_vector<FAST, false>(kept[i], m, codes + v * VECTOR);
+    }
+    for (int v = threadIdx.x + KEPT * blockDim.x; v < vectors; v += blockDim.x)
+        quantize_vector<FAST, false>(Elements::load(x + v * VECTOR), m, codes + v * VECTOR);
+}
+
+// Per-token and per-channel: one dynamic scale per row, one read of x from memory where a row has
+// at most KEPT * blockDim.x vectors (what lies beyond is read again, from L2).
+extern "C" __global__ void __launch_bounds__(1024) quantize_rows(
+    const Input* __restrict__ x,    // INPUT (M, K)
+    signed char* __restrict__ codes,  // s8 (M, K)
+    float* __restrict__ scales,       // fp32 (M,)
+    int M, int K) {
+    const int row = row_of_thread(), vectors = K / VECTOR;
+    if (row >= M) return;
+    x += static_cast<size_t>(row) * K;
+    codes += static_cast<size_t>(row) * K;
+
+    Elements kept[KEPT];
+    unsigned amax = 0;
+#pragma unroll
+    for (int i = 0; i < KEPT; i++) {
+        const int v = threadIdx.x + i * blockDim.x;
+        kept[i] = v < vectors ? Elements::load(x + v * VECTOR) : Elements{};
+    }
+#pragma unroll
+    for (int i = 0; i < KEPT; i++) amax = absolute_maximum(amax, kept[i]);
+    for (int v = threadIdx.x + KEPT * blockDim.x; v < vectors; v += blockDim.x)
+        amax = absolute_maximum(amax, Elements::load(x + v * VECTOR));
+
+    const Multiplier m = make_multiplier(row_maximum(amax));
+    if (m.fast)
+        quantize_row<true>(kept, x, codes, vectors, m);
+    else
+        quantize_row<false>(kept, x, codes, vectors, m);
+    if (threadIdx.x == 0) scales[row] = m.scale;
+}
+
+// Per-tensor, first launch: amax[0] = max(amax[0], bits of max |x|); amax must start as 0.
+extern "C" __global__ void __launch_bounds__(1024) tensor_maximum(
+    const Input* __restrict__ x,   // INPUT (vectors * VECTOR,)
+    unsigned* __restrict__ amax,   // u32 (1,)
+    long long vectors) {
+    const long long step = static_cast<long long>(gridDim.x) * blockDim.x;
+    unsigned largest = 0;
+    for (long long v = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x; v < vectors;
+         v += step)
+        largest = absolute_maximum(largest, Elements::load(x + v * VECTOR));
+    largest = row_maximum(largest);
+    if (threadIdx.x == 0) atomicMax(amax, largest);
+}
+
+template <bool FAST, bool GIVEN>
+__device__ void quantize_whole_row(
+    const Input* x, signed char* codes, int vectors, const Multiplier& m) {
+    for (int v = threadIdx.x; v < vectors; v += blockDim.x)
+        quantize_vector<FAST, GIVEN>(Elements::load(x + v * VECTOR), m, codes + v * VECTOR);
+}
+
+// Per-tensor, second launch: every block derives the same scale from amax.
+extern "C" __global__ void __launch_bounds__(1024) quantize_tensor(
+    const Input* __restrict__ x,       // INPUT (M, K)
+    const unsigned* __restrict__ amax,  // u32 (1,): bits of max |x|
+    signed char* __restrict__ codes,    // s8 (M, K)
+    float* __restrict__ scale,          // fp32 (1,)
+    int M, int K) {
+    const int row = row_of_thread();
+    if (row >= M) return;
+    const size_t start = static_cast<size_t>(row) * K;
+    const Multiplier m = make_multiplier(amax[0]);
+    if (m.fast)
+        quantize_whole_row<true, false>(x + start, codes + start, K / VECTOR, m);
+    else
+        quantize_whole_row<false, false>(x + start, codes + start, K / VECTOR, m);
+    if (row == 0 && threadIdx.x == 0) scale[0] = m.scale;
+}
+
+// Static: the scales are given, finite and > 0.
+extern "C" __global__ void __launch_bounds__(1024) quantize_static(
+    const Input* __restrict__ x,       // INPUT (M, K)
+    const float* __restrict__ scales,  // fp32 (S,), S = 1 or M
+    signed char* __restrict__ codes,   // s8 (M, K)
+    int M, int K, int S) {
+    const int row = row_of_thread();
+    if (row >= M) return;
+    const size_t start = static_cast<size_t>(row) * K;
+    const Multiplier m = static_multiplier(scales[S == 1 ? 0 : row]);
+    if (m.fast)
+        quantize_whole_row<true, true>(x + start, codes + start, K / VECTOR, m);
+    else
+        quantize_whole_row<false, true>(x + start, codes + start, K / VECTOR, m);
+}

@@ -1,0 +1,22 @@
+// Maxima over a warp and over a block. Unsigned maximum is exact and free of order, so that any
+// number of threads gives the same bits.
+#pragma once
+
+constexpr unsigned WHOLE_WARP = 0xffffffffu;
+
+// Maximum over the 32 lanes of a warp, in every lane. All lanes must call it.
+__device__ inline unsigned warp_maximum(unsigned value) {
+    return __reduce_max_sync(WHOLE_WARP, value);
+}
+
+// Maximum over blockDim.x threads, in every one of them. blockDim.x: a multiple of 32 up to 1024.
+// Where it exceeds 32 the block must be one-dimensional and all its threads must call it.
+__device__ inline unsigned row_maximum(unsigned value) {
+    value = warp_maximum(value);
+    if (blockDim.x == 32) return value;
+    __shared__ unsigned partial[32];
+    const unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    if (lane == 0) partial[warp] = value;
+    __syncthreads();
+    return warp_maximum(lane < blockDim.x / 32 ? partial[lane] : 0u);
+}

@@ -1,0 +1,96 @@
+"""The inputs that every kernel meets: the op's fixed hostile recipes, then seeded random ones.
+
+Contract: `cases(op, dialect, examples=n, seed=s)` yields the same cases in the same order on every
+machine with the same NumPy: all hostile recipes that the dialect accepts, then `n` drawn from
+`seed`. Options other than the dialect (the output dtype) rotate over what is allowed. No case is
+larger than `LIMIT` elements of work, so that a case takes milliseconds in the emulator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from reference.op import Op, Recipe, recipe
+
+# Sizes at which kernels break: one, and the neighbours of powers of two.
+EDGES = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257)
+LARGEST = {"M": 70, "N": 140, "K": 700}  # per symbol; others as K
+LIMIT = 1 << 19  # product of a case's sizes
+SEEDS = 1 << 16
+
+
+@dataclass(frozen=True)
+class Case:
+    """One input of an op and the options of the call, in words that can be repeated."""
+
+    recipe: Recipe
+    options: tuple[tuple[str, str], ...]
+
+    def keywords(self) -> dict[str, str]:
+        return dict(self.options)
+
+    def __str__(self) -> str:
+        extra = [f"{name}={value}" for name, value in self.options if name != "dialect"]
+        return ", ".join([str(self.recipe), *extra])
+
+
+def cases(
+    op: Op,
+    dialect: str,
+    *,
+    examples: int,
+    seed: int,
+    allowed: Mapping[str, Sequence[str]] | None = None,
+) -> Iterator[Case]:
+    """Hostile recipes, then `examples` random ones.
+
+    `allowed` narrows options, such as {"out_dtype": ("fp32",)} for a kernel that takes no other.
+    """
+    turns = options_of(op, dialect, allowed)
+    fixed = [made for made in op.hostile if op.allows(made.dtype, dialect)]
+    for number, made in enumerate(fixed):
+        yield Case(made, turns[number % len(turns)])
+    rng = np.random.default_rng([seed, *op.name.encode()])
+    for number in range(examples):
+        yield Case(_draw(op, dialect, rng), turns[number % len(turns)])
+
+
+def options_of(
+    op: Op, dialect: str, allowed: Mapping[str, Sequence[str]] | None = None
+) -> list[tuple[tuple[str, str], ...]]:
+    """Every combination of the op's options with this dialect, as keyword pairs."""
+    combinations: list[tuple[tuple[str, str], ...]] = [()]
+    for name, values in op.options.items():
+        chosen = (dialect,) if name == "dialect" else (allowed or {}).get(name, values)
+        combinations = [(*done, (name, value)) for done in combinations for value in chosen]
+    return combinations
+
+
+def dtypes_of(op: Op, dialect: str) -> tuple[str, ...]:
+    """The recipe dtypes that the dialect accepts."""
+    return tuple(dtype for dtype in op.dtypes if op.allows(dtype, dialect))
+
+
+def largest(symbol: str) -> int:
+    return LARGEST.get(symbol, LARGEST["K"])
+
+
+def _draw(op: Op, dialect: str, rng: np.random.Generator) -> Recipe:
+    sizes = {symbol: _size(rng, largest(symbol)) for symbol in op.dims}
+    while prod(sizes.values()) > LIMIT:
+        widest = max(sizes, key=lambda symbol: sizes[symbol])
+        sizes[widest] //= 2
+    kind = str(rng.choice(op.kinds))
+    dtype = str(rng.choice(dtypes_of(op, dialect)))
+    return recipe(kind, seed=int(rng.integers(SEEDS)), dtype=dtype, **sizes)
+
+
+def _size(rng: np.random.Generator, bound: int) -> int:
+    """An edge in half of the draws, else evenly spread over the orders of magnitude."""
+    if rng.random() < 0.5:
+        return int(rng.choice([edge for edge in EDGES if edge <= bound]))
+    return int(np.exp(rng.uniform(0, np.log(bound + 1))))

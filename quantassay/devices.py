@@ -1,0 +1,97 @@
+"""Where kernels run, and how arrays get there and back.
+
+Contract: "emulator" passes NumPy arrays; "gpu" passes CuPy arrays and is an error where no GPU is
+usable; "auto" is "gpu" where one is. Whatever a kernel returns (NumPy, CuPy, anything with
+__cuda_array_interface__, __array_interface__ or DLPack) comes back as NumPy; an emulator's array
+comes back as it is, so that it can still be asked what was written.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+DEVICES = ("auto", "gpu", "emulator")
+
+
+class DeviceError(RuntimeError):
+    """The device that was asked for cannot be used."""
+
+
+@cache
+def gpu_problem() -> str:
+    """Why no GPU can be used here; empty if one can."""
+    try:
+        import cupy
+    except ImportError as error:
+        return f"CuPy cannot be imported ({error})"
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        return f"no CUDA device ({error})"
+    return "" if count else "CUDA finds 0 devices"
+
+
+def choose(device: str) -> str:
+    """ "gpu" or "emulator" for one of DEVICES. Raises ValueError or DeviceError."""
+    if device not in DEVICES:
+        raise ValueError(f"device: got {device!r}; allowed: {', '.join(DEVICES)}")
+    if device == "emulator":
+        return "emulator"
+    problem = gpu_problem()
+    if device == "gpu" and problem:
+        raise DeviceError(f"device: got 'gpu', but {problem}; allowed here: emulator")
+    return "emulator" if problem else "gpu"
+
+
+def name(device: str) -> str:
+    """The device as results name it: "emulator", or the GPU's own name."""
+    if device == "emulator":
+        return device
+    import cupy
+
+    return str(cupy.cuda.runtime.getDeviceProperties(0)["name"].decode())
+
+
+def send(array: Any, device: str) -> Any:
+    """A NumPy array (or None) as the device's kernels take it. A fresh copy either way."""
+    if array is None:
+        return None
+    if device == "emulator":
+        return array.copy()
+    import cupy
+
+    return cupy.asarray(array)
+
+
+def fetch(array: Any) -> Any:
+    """As NumPy if it is an array of any kind, else what it is. Raises TypeError for a dtype that
+    NumPy cannot take over DLPack."""
+    if isinstance(array, np.ndarray):
+        return array
+    if hasattr(array, "__cuda_array_interface__"):
+        import cupy
+
+        return cupy.asarray(array).get()
+    if hasattr(array, "__dlpack__"):
+        return _from_dlpack(array)
+    if hasattr(array, "__array_interface__"):
+        return np.asarray(array)
+    return array
+
+
+def _from_dlpack(array: Any) -> Any:
+    kind, _ = array.__dlpack_device__()
+    try:
+        if kind == 2:  # kDLCUDA
+            import cupy
+
+            return cupy.from_dlpack(array).get()
+        return np.from_dlpack(array)
+    except (BufferError, RuntimeError, TypeError) as error:
+        raise TypeError(
+            f"an output of type {type(array).__name__} cannot be read over DLPack ({error}); "
+            "allowed: fp32, fp16, int8, int32, or an array with __cuda_array_interface__"
+        ) from error

@@ -1,0 +1,83 @@
+"""How kernels come in: wings through entry points, users' files by path.
+
+Contract: importing a module registers its kernels (`@implements`); nothing else is asked of it. An
+import that fails is a LoadError with the reason and the place, never a wing that is silently not
+there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+
+from reference.op import Kernel, kernels
+
+GROUP = "quantassay.kernels"
+BUILT_IN = {"cupy": "kernels_cupy", "numba": "kernels_numba"}  # as pyproject.toml has them
+
+
+class LoadError(Exception):
+    """A wing or a user's file cannot be used; the message says which, where and why."""
+
+
+def load_wings() -> None:
+    """Imports every module of the entry point group, and the built-in wings of a bare checkout.
+
+    Raises LoadError naming the wing whose import fails.
+    """
+    modules = dict(BUILT_IN)
+    for entry in importlib.metadata.entry_points(group=GROUP):
+        modules[entry.name] = entry.value
+    for wing, target in modules.items():
+        try:
+            importlib.import_module(target.split(":")[0])
+        except Exception as error:
+            raise LoadError(f"wing {wing} ({target}) cannot be imported: {_last(error)}") from error
+
+
+def load_file(path: Path) -> list[Kernel]:
+    """Runs a Python file; returns the kernels that it registered.
+
+    Raises LoadError for a file that is not there, fails, or registers nothing. The file's folder is
+    importable while it loads.
+    """
+    if not path.is_file():
+        raise LoadError(f"--kernels: {path} is not a file")
+    where = path.resolve()
+    unique = f"_quantassay_{hashlib.sha256(str(where).encode()).hexdigest()[:12]}_{where.stem}"
+    spec = importlib.util.spec_from_file_location(unique, where)
+    if spec is None or spec.loader is None:
+        raise LoadError(f"--kernels: {path} is not a Python file (its name must end in .py)")
+    before = set(map(id, kernels()))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[unique] = module
+    sys.path.append(str(where.parent))
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[unique]
+        raise LoadError(f"--kernels: {path} fails: {_last(error, where)}") from error
+    finally:
+        sys.path.remove(str(where.parent))
+    found = [kernel for kernel in kernels() if id(kernel) not in before]
+    if not found:
+        raise LoadError(
+            f"--kernels: {path} registers no kernel; decorate a function with "
+            "@quantassay.implements(op, wing=...)"
+        )
+    return found
+
+
+def _last(error: BaseException, file: Path | None = None) -> str:
+    """The error's type and message, and the last line of `file` on its way."""
+    if isinstance(error, SyntaxError):
+        return f"SyntaxError: {error.msg} (line {error.lineno})"
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if file is not None and frame.filename == str(file)]
+    line = f" (line {own[-1].lineno})" if own else ""
+    return f"{type(error).__name__}: {error}{line}"
