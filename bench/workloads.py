@@ -8,6 +8,7 @@ channels that real activations have; whoever reports on them must call them gene
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,7 @@ class Shape:
     source: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Layer:
     """One linear with its data. weight fp32 (N, K), bias fp32 (N,), activations fp32 (M, K).
     `origin` says whether they are real."""
@@ -43,6 +44,12 @@ class Layer:
     def dims(self) -> dict[str, int]:
         (M, K), (N, _) = self.activations.shape, self.weight.shape
         return {"M": M, "N": N, "K": K}
+
+    @cached_property
+    def exact(self) -> NDArray[np.float64]:
+        """The output that no rounding touched, fp64 (M, N): computed in fp64 from fp32 data."""
+        product = self.activations.astype(np.float64) @ self.weight.astype(np.float64).T
+        return np.asarray(product + self.bias)
 
 
 _MINILM = "sentence-transformers/all-MiniLM-L6-v2, config.json"

@@ -14,10 +14,10 @@ some of the block's warps advances the epoch of all: races between it and the ot
 
 from __future__ import annotations
 
-from .layout import WARP, Fault, Reduction
-from .native import jit, load32, load32s, lowest_bit, store32
-from .shadow import next_epoch
-from .state import (
+from emulator.layout import WARP, Fault, Reduction
+from emulator.native import jit, load32, load32s, lowest_bit, store32
+from emulator.shadow import next_epoch
+from emulator.state import (
     ARGS,
     ARRIVED,
     AT_BARRIER,

@@ -16,11 +16,11 @@ answers the lanes that wait at one site.
 
 from __future__ import annotations
 
-from . import tensor
-from .layout import Fault, MatchMode, ReduxMode, ShuffleMode, VoteMode, Yield
-from .native import jit, load16, load32, load32s, lowest_bit, store32
-from .shadow import next_warp_epoch
-from .state import (
+from emulator import tensor
+from emulator.layout import Fault, MatchMode, ReduxMode, ShuffleMode, VoteMode, Yield
+from emulator.native import jit, load16, load32, load32s, lowest_bit, store32
+from emulator.shadow import next_warp_epoch
+from emulator.state import (
     ARGS,
     EXITED,
     LANES,

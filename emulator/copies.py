@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from .layout import BUFFER, SHADOW_PENDING, Fault, offset
-from .native import jit, load8, load32, load32s, load64, store8, store32, store64
-from .shadow import WRITER_MASK, conflicts, my_word
-from .state import (
+from emulator.layout import BUFFER, SHADOW_PENDING, Fault, offset
+from emulator.native import jit, load8, load32, load32s, load64, store8, store32, store64
+from emulator.shadow import find_conflict, my_word
+from emulator.state import (
     ARGS,
     BUFFER_COUNT,
     BUFFERS,
@@ -32,7 +32,6 @@ from .state import (
     COPY_GROUP,
     COPY_USED,
     LINEAR,
-    READERS,
     SHARED_AT,
     SHARED_SIZE,
     WRITERS,
@@ -204,16 +203,15 @@ def _destination_allowed(run: Run, thread: int, start: int, size: int) -> bool:
     if start + size > run[SHARED_SIZE]:
         fault(run, Fault.OUT_OF_BOUNDS, thread, address, size, 1, 0)
         return False
-    mine = my_word(run, thread)
-    for byte in range(4 * start, 4 * (start + size), 4):
-        writer = load32(run[WRITERS] + byte)
-        reader = load32(run[READERS] + byte)
-        if writer == SHADOW_PENDING:
+    words = range(run[WRITERS] + 4 * start, run[WRITERS] + 4 * (start + size), 4)
+    for word in words:
+        if load32(word) == SHADOW_PENDING:
             fault(run, Fault.PENDING_COPY, thread, address, size, 1, 0)
             return False
-        if conflicts(writer & WRITER_MASK, mine) or conflicts(reader, mine):
-            fault(run, Fault.RACE, thread, address, size, 1, 0)
-            return False
-    for byte in range(4 * start, 4 * (start + size), 4):
-        store32(run[WRITERS] + byte, SHADOW_PENDING)
+    other = find_conflict(run, thread, start, size, 1)
+    if other:
+        fault(run, Fault.RACE, thread, address, size, 1, other)
+        return False
+    for word in words:
+        store32(word, SHADOW_PENDING)
     return True

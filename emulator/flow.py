@@ -15,17 +15,23 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from emulator.program import Address, Instruction, Name, Operand, Pair, Program, Reg, Vector
+from emulator.operands import Address, Name, Operand, Pair, Reg, Vector
+from emulator.program import Instruction, Program
 
 NO_DESTINATION = frozenset(
-    "st red bra brx exit ret trap brkpt bar barrier membar fence prefetch prefetchu cp "
-    "nanosleep call pmevent discard applypriority griddepcontrol setmaxnreg nop".split()
+    [
+        *("st", "red", "cp", "membar", "fence", "prefetch", "prefetchu", "call", "nop"),
+        *("bra", "brx", "exit", "ret", "trap", "brkpt", "bar", "barrier", "nanosleep"),
+    ]
 )
 # Instructions whose operands are read again after the thread resumes.
 REREAD = frozenset(["ld", "atom", "elect"])
 STRONG = frozenset(["volatile", "relaxed", "acquire"])
 _ALWAYS_SUSPEND = frozenset(
-    "bar barrier shfl vote redux match activemask elect mma ldmatrix nanosleep".split()
+    [
+        *("bar", "barrier", "shfl", "vote", "redux", "match", "activemask", "elect"),
+        *("mma", "ldmatrix", "nanosleep"),
+    ]
 )
 _ENDS = frozenset(["bra", "brx", "exit", "ret", "trap"])
 
@@ -48,6 +54,7 @@ class Block:
     labels: list[str] = field(default_factory=list)
     instructions: list[Instruction] = field(default_factory=list)
     successors: list[int] = field(default_factory=list)
+    is_loop_head: bool = False  # the target of a backward branch
 
     @property
     def ptx_line(self) -> int:
@@ -86,7 +93,9 @@ def _mask(operands: tuple[Operand, ...]) -> int:
 def effects(instruction: Instruction, carry: int) -> tuple[int, int]:
     """(written, read) registers as bitsets."""
     root, modifiers, operands = instruction.root, instruction.modifiers, instruction.operands
-    has_destination = root not in NO_DESTINATION or (root in ("bar", "barrier") and "red" in modifiers)
+    has_destination = root not in NO_DESTINATION or (
+        root in ("bar", "barrier") and "red" in modifiers
+    )
     written, read = 0, 0
     if has_destination and operands:
         written, read = _mask(operands[:1]), _mask(operands[1:])
@@ -123,6 +132,10 @@ def _blocks(program: Program) -> tuple[list[Block], dict[str, int]]:
         ends = last is not None and last.root in _ENDS and last.predicate is None
         if not ends and block.index + 1 < len(blocks):
             block.successors.append(block.index + 1)
+    for block in blocks:
+        for successor in block.successors:
+            if successor <= block.index:
+                blocks[successor].is_loop_head = True
     return blocks, at_label
 
 

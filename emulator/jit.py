@@ -21,6 +21,7 @@ import llvmlite
 import llvmlite.binding as llvm
 
 OPTIMISATION = 1
+LLVM_VERSION: int = llvm.llvm_version_info[0]
 _MAGIC = b"quantassay object 1\n"
 
 
@@ -56,7 +57,12 @@ def _machine() -> Any:
     triple, cpu, features = _host()
     target = llvm.Target.from_triple(triple)
     return target.create_target_machine(
-        cpu=cpu, features=features, opt=OPTIMISATION, jit=True, reloc="default", codemodel="jitdefault"
+        cpu=cpu,
+        features=features,
+        opt=OPTIMISATION,
+        jit=True,
+        reloc="default",
+        codemodel="jitdefault",
     )
 
 
@@ -95,7 +101,7 @@ def _write(path: Path, body: bytes) -> None:
 
 
 def optimise(ir: str) -> tuple[Any, Any]:
-    """(optimised module, target machine). Invalid IR raises RuntimeError: a fault of the lowering."""
+    """(optimised module, target machine). Invalid IR, a bug of the lowering: RuntimeError."""
     machine = _machine()
     module = llvm.parse_assembly(ir)
     module.verify()

@@ -1,15 +1,15 @@
 """Lower a PTX kernel to LLVM IR and compile it: `void step(ptr THREAD, ptr FRAME, ptr CONTEXT)`.
 
-Contract: `compile_kernel(module, name)` returns a CompiledKernel (below). The code does exactly what
-PTX says, instruction by instruction; what PTX leaves open is written down in the lower_*.py file of
-the instruction. An unknown opcode or modifier raises UnsupportedPTX with its PTX line.
+Contract: `compile_kernel(module, name)` returns a CompiledKernel (below). The code does exactly
+what PTX says, instruction by instruction; what PTX leaves open is written down in the lower_*.py
+file of the instruction. An unknown opcode or modifier raises UnsupportedPTX with its PTX line.
 
-How a kernel runs: `step` enters through a switch on THREAD.resume. Where a thread must wait (barrier,
-shuffle, ...) it stores its operands in THREAD.args and returns; layout.py lists who stores what.
-Registers that must survive such a return lie in FRAME, all others are SSA values, so loops without
-barriers run at native speed. At each basic block a counter in CONTEXT.coverage goes up by one; a
-predicated instruction counts as executed with its block. Backward branches cost one unit of
-THREAD.fuel. FRAME need not be cleared between blocks.
+How a kernel runs: `step` enters through a switch on THREAD.resume. Where a thread must wait
+(barrier, shuffle, ...) it stores its operands in THREAD.args and returns; layout.py lists who
+stores what. Registers that must survive such a return lie in FRAME, all others are SSA values, so
+loops without barriers run at native speed. At each basic block a counter in CONTEXT.coverage goes
+up by one; a predicated instruction counts as executed with its block. Each entry of a loop costs
+one unit of THREAD.fuel. FRAME need not be cleared between blocks.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 from emulator import (
     flow,
     jit,
+    lower_bits,
     lower_collective,
     lower_convert,
     lower_float,
@@ -28,12 +29,13 @@ from emulator import (
     lower_memory,
     prelude,
 )
-from emulator.layout import THREAD, Yield, offset
+from emulator.layout import CONTEXT, THREAD, Yield, offset
 from emulator.lowering import LOWERERS, TBAA, Lowering, Modifiers
-from emulator.program import Instruction, Name, flatten
+from emulator.operands import Name
+from emulator.program import Instruction, flatten
 from emulator.ptx import Module, Parameter, UnsupportedPTX
 
-FAMILIES = (lower_collective, lower_convert, lower_float, lower_integer, lower_memory)
+FAMILIES = (lower_bits, lower_collective, lower_convert, lower_float, lower_integer, lower_memory)
 _UNSUFFIXED = ("f16", "f16x2", "bf16", "bf16x2", "f32", "f32x2", "f64")
 
 
@@ -104,28 +106,39 @@ class Driver(Lowering):
             old = self.load("i64", counters, 8 * block.index, "coverage")
             new = self.value(f"add i64 {old}, 1")
             self.store("i64", new, counters, 8 * block.index, "coverage")
+        if block.is_loop_head and block.instructions:
+            self.at = block.instructions[0]
+            self.burn_fuel()
         for instruction in block.instructions:
-            self._instruction(instruction, block)
+            self._instruction(instruction)
 
-    def _instruction(self, instruction: Instruction, block: flow.Block) -> None:
+    def _instruction(self, instruction: Instruction) -> None:
         self.at = instruction
-        function = LOWERERS.get(instruction.root)
-        if function is None:
-            raise instruction.unsupported(f"opcode {instruction.root!r} is not supported")
+        if self.terminated:  # unreachable code behind a call that does not return
+            self.label(self.fresh("dead"))
         if instruction.root == "bra":
-            self._bra(instruction, block)
+            self._bra(instruction)
             return
         if instruction.predicate is None:
-            function(self, instruction)
+            self._dispatch(instruction)
             return
         yes, join = self.fresh("then"), self.fresh("join")
         self.branch(self.read(instruction.predicate, 1), yes, join)
         self.label(yes)
-        function(self, instruction)
+        self._dispatch(instruction)
         self.jump(join)
         self.label(join)
 
-    def _bra(self, instruction: Instruction, block: flow.Block) -> None:
+    def _dispatch(self, instruction: Instruction) -> None:
+        if instruction.root == "brx":
+            self._brx(instruction)
+            return
+        function = LOWERERS.get(instruction.root)
+        if function is None:
+            raise instruction.unsupported(f"opcode {instruction.root!r} is not supported")
+        function(self, instruction)
+
+    def _bra(self, instruction: Instruction) -> None:
         modifiers = Modifiers(instruction)
         modifiers.flag("uni")
         if instruction.opcode.startswith("bra"):
@@ -138,12 +151,24 @@ class Driver(Lowering):
             taken, other = self.fresh("taken"), self.fresh("next")
             self.branch(self.read(instruction.predicate, 1), taken, other)
             self.label(taken)
-            self.back_edge(block.index, target)
             self.jump(place)
             self.label(other)
             return
-        self.back_edge(block.index, target)
         self.jump(place)
+
+    def _brx(self, instruction: Instruction) -> None:
+        """An index beyond the table is undefined in PTX: trap."""
+        modifiers = Modifiers(instruction)
+        modifiers.choice(("idx",))
+        modifiers.flag("uni")
+        modifiers.finish()
+        index, *names = instruction.operands
+        value, beyond = self.read(index, 32), self.fresh("beyond")
+        targets = [self.flow.at_label[name.text] for name in names if isinstance(name, Name)]
+        cases = " ".join(f"i32 {i}, label %block.{target}" for i, target in enumerate(targets))
+        self.emit(f"switch i32 {value}, label %{beyond} [ {cases} ]")
+        self.label(beyond)
+        self.leave(Yield.TRAP, ())
 
     def _registers(self) -> list[str]:
         lines = []
@@ -165,14 +190,20 @@ class Driver(Lowering):
         where = offset(THREAD, "resume")
         cases = " ".join(f"i32 {i}, label %resume.{i}" for i in range(1, self.resumes + 1))
         helpers, declares = prelude.text(self.helpers)
-        names = [f'!{100 + i} = !{{!{200 + i}, !{200 + i}, i64 0}}' for i in range(len(TBAA))]
+        names = [f"!{100 + i} = !{{!{200 + i}, !{200 + i}, i64 0}}" for i in range(len(TBAA))]
         kinds = [f'!{200 + i} = !{{!"{name}", !1}}' for i, name in enumerate(TBAA)]
+        owned = "noalias writable" if jit.LLVM_VERSION >= 18 else "noalias"
+        sizes = THREAD.itemsize, self.frame_size, CONTEXT.itemsize
+        arguments = ", ".join(
+            f"ptr {owned} dereferenceable({size}) %{name}"
+            for name, size in zip(("thread", "frame", "context"), sizes, strict=True)
+        )
         return "\n".join(
             [
                 "@globals_base = global i64 0",
                 *sorted(self.declares | declares),
                 helpers,
-                "define void @step(ptr noalias %thread, ptr noalias %frame, ptr noalias %context) {",
+                f"define void @step({arguments}) {{",
                 "entry:",
                 *self._registers(),
                 *self.entry,
@@ -250,8 +281,8 @@ def compile_kernel(
 def unsuffixed_float_ops(module: Module) -> list[tuple[int, str]]:
     """(PTX line, text) of every add, sub, mul or mad that ptxas may contract into an FMA.
 
-    PTX ISA, add/sub/mul: "an add instruction with no rounding modifier defaults to round-to-nearest-
-    even and may be optimized aggressively by the code optimizer"; with an explicit .rn it may not.
+    PTX ISA on add, sub and mul: without a rounding modifier they round to nearest even and "may be
+    optimized aggressively by the code optimizer"; with an explicit .rn they may not.
     """
     found = []
     for function in (*module.entries.values(), *module.functions.values()):
@@ -259,8 +290,8 @@ def unsuffixed_float_ops(module: Module) -> list[tuple[int, str]]:
             words = statement.text.split()
             opcode = words[1] if words[0].startswith("@") and len(words) > 1 else words[0]
             root, *modifiers = opcode.split(".")
-            if root in ("add", "sub", "mul", "mad") and modifiers and modifiers[-1] in _UNSUFFIXED:
-                if not {"rn", "rz", "rm", "rp"}.intersection(modifiers):
-                    found.append((statement.line, statement.text))
+            is_float = bool(modifiers) and modifiers[-1] in _UNSUFFIXED
+            rounded = not {"rn", "rz", "rm", "rp"}.isdisjoint(modifiers)
+            if root in ("add", "sub", "mul", "mad") and is_float and not rounded:
+                found.append((statement.line, statement.text))
     return found
-

@@ -14,22 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from emulator import flow
+from emulator import flow, prelude
 from emulator.layout import CONTEXT, MAX_ARGS, THREAD, Fault, Yield, offset
 from emulator.lower_special import special
-from emulator.program import (
-    Imm,
-    Instruction,
-    Operand,
-    Pair,
-    Program,
-    Reg,
-    Sink,
-    Special,
-    Symbol,
-    Vector,
-)
-from emulator.ptx import Module, align_up
+from emulator.operands import Imm, Operand, Pair, Reg, Sink, Special, Symbol, Vector
+from emulator.program import Instruction, Program
+from emulator.ptx import BITS, Module, align_up
 
 Lowerer = Callable[["Lowering", Instruction], None]
 LOWERERS: dict[str, Lowerer] = {}
@@ -82,6 +72,14 @@ class Modifiers:
             raise self.instruction.unsupported(f"modifier .{self.left[0]} is not supported")
 
 
+def only_type(instruction: Instruction, types: Sequence[str]) -> tuple[str, int]:
+    """(type, width) of an instruction whose only modifier is its type."""
+    modifiers = Modifiers(instruction)
+    data = modifiers.type(types)
+    modifiers.finish()
+    return data, BITS[data]
+
+
 class Lowering:
     """State while one kernel is lowered, and the operations that all instruction families share."""
 
@@ -112,18 +110,14 @@ class Lowering:
     # -- memory of a thread and a block -----------------------------------------------------------
 
     def _place_frame(self) -> None:
-        """Slots first (16-aligned, local memory in one range), then resident registers."""
+        """Slots (local memory, call parameters) first, then resident registers."""
         size = 0
         self.slot_offset: dict[str, int] = {}
-        ordered = sorted(self.program.slots.items(), key=lambda item: item[1].local)
-        self.local_start = 0
-        for name, slot in ordered:
+        for name, slot in self.program.slots.items():
             size = align_up(size, max(16, slot.align))
-            if slot.local and not any(self.program.slots[n].local for n in self.slot_offset):
-                self.local_start = size
             self.slot_offset[name] = size
             size += slot.size
-        self.local_size = size - self.local_start if any(s.local for _, s in ordered) else 0
+        self.slots_size = size
         size = align_up(size, 16)
         self.register_offset: dict[int, int] = {}
         resident = [i for i in range(len(self.program.registers)) if self.flow.resident >> i & 1]
@@ -187,10 +181,12 @@ class Lowering:
         """Call a function of the prelude; returns its value ("" for void)."""
         self.helpers.add(name)
         listed = ", ".join(f"{kind} {value}" for kind, value in arguments)
+        touched = prelude.touches(name)
+        call = f"call {result} @{name}({listed}){self.tag(touched) if touched else ''}"
         if result == "void":
-            self.emit(f"call void @{name}({listed})")
+            self.emit(call)
             return ""
-        return self.value(f"call {result} @{name}({listed})")
+        return self.value(call)
 
     def load(self, kind: str, base: str, where: int, tag: str, more: str = "") -> str:
         pointer = self.value(f"getelementptr i8, ptr {base}, i64 {where}") if where else base
@@ -207,6 +203,9 @@ class Lowering:
         """A field that does not change while `step` runs."""
         more = "" if field == "results" else ", !invariant.load !0"
         return self.load(kind, "%thread", offset(THREAD, field) + 4 * index, "thread", more)
+
+    def thread_offset(self, field: str) -> int:
+        return offset(THREAD, field)
 
     def context(self, field: str, index: int = 0, kind: str = "i32") -> str:
         where = offset(CONTEXT, field) + 4 * index
@@ -259,6 +258,10 @@ class Lowering:
         if isinstance(operand, Reg) and operand.negated:
             value = self.value(f"xor i{width} {value}, -1")
         return value
+
+    def sources(self, instruction: Instruction, width: int) -> list[str]:
+        """All operands behind the first, `width` bits each."""
+        return [self.read(operand, width) for operand in instruction.operands[1:]]
 
     def _immediate(self, operand: Imm, width: int) -> str:
         bits = operand.bits(width)
@@ -354,23 +357,21 @@ class Lowering:
     def result(self, index: int = 0) -> str:
         return self.thread("results", index)
 
-    def fail(self, kind: Fault, address: str, size: int, store: bool) -> None:
-        """Report a fault of the current instruction and stop the thread."""
+    def fail(self, kind: str, address: str, size: int, store: bool) -> None:
+        """Report a fault (a Fault number as i32) of the current instruction and stop the thread."""
         self.helper(
             "void", "fault", ("ptr", "%thread"), ("i32", str(self.now.site)),
-            ("i32", str(int(kind))), ("i64", address), ("i32", str(size)), ("i32", str(int(store))),
+            ("i32", kind), ("i64", address), ("i32", str(size)), ("i32", str(int(store))),
         )  # fmt: skip
         self.jump("return")
 
-    def back_edge(self, here: int, target: int) -> None:
-        """A jump backwards burns fuel; without any left the thread stops."""
-        if target > here:
-            return
+    def burn_fuel(self) -> None:
+        """Entering a loop's head costs fuel; without any left the thread stops."""
         where = offset(THREAD, "fuel")
         left = self.value(f"sub i64 {self.load('i64', '%thread', where, 'thread')}, 1")
         self.store("i64", left, "%thread", where, "thread")
         empty, enough = self.fresh("empty"), self.fresh("enough")
         self.branch(self.value(f"icmp slt i64 {left}, 0"), empty, enough)
         self.label(empty)
-        self.fail(Fault.FUEL, "0", 0, False)
+        self.fail(str(int(Fault.FUEL)), "0", 0, False)
         self.label(enough)

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from .layout import BUFFER
+from emulator.layout import BUFFER
 
 ALIGNMENT = 256
 KEPT_ALIGNMENT = 16  # of an ordinary array's address, what its copy keeps
@@ -107,7 +107,7 @@ def mark_written(array: np.ndarray) -> None:
 def written(array: np.ndarray) -> np.ndarray | None:
     """Per element of a tracked array: were all of its bytes written? None for ordinary arrays."""
     shadow = _shadow_view(array)
-    return None if shadow is None else shadow.all(axis=-1)
+    return None if shadow is None else np.asarray(shadow.all(axis=-1))
 
 
 def shadow_address(array: np.ndarray) -> int:
@@ -140,9 +140,7 @@ class Staging:
         self._copies: list[np.ndarray | None] = [None] * len(arrays)
         self.addresses = [int(array.ctypes.data) for _, array in arrays]
         ordinary = [
-            index
-            for index, (_, array) in enumerate(arrays)
-            if _allocation_of(array) is None
+            index for index, (_, array) in enumerate(arrays) if _allocation_of(array) is None
         ]
         for group in self._overlapping(ordinary):
             self._copy(group)

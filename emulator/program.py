@@ -14,6 +14,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from emulator.operands import (
+    Address,
+    Imm,
+    Name,
+    Operand,
+    Pair,
+    Reg,
+    Sink,
+    Special,
+    Symbol,
+    Vector,
+)
 from emulator.ptx import (
     BITS,
     Function,
@@ -22,7 +34,6 @@ from emulator.ptx import (
     Statement,
     UnsupportedPTX,
     Variable,
-    float_bits,
     number,
     split,
     variable,
@@ -37,72 +48,9 @@ SPECIAL = re.compile(
 )
 _INSTRUCTION = re.compile(r"(?:@(!?)\s*([\w%$]+)\s+)?([A-Za-z][\w.:]*)\s*(.*)$", re.S)
 _ADDRESS = re.compile(r"\[\s*([^\s+\]-]+|-?\d\w*)\s*(?:([+-])\s*(-?\w+))?\s*\]$")
-_CALL = re.compile(r"(?:\(([^)]*)\)\s*,\s*)?([\w$%]+)\s*(?:,\s*\(([^)]*)\)\s*)?(?:,\s*(.*))?$", re.S)
-
-
-@dataclass(frozen=True, slots=True)
-class Reg:
-    index: int
-    negated: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Imm:
-    text: str
-
-    def bits(self, width: int) -> int | None:
-        """The literal in a register of `width` bits; None if it cannot be one."""
-        value = number(self.text)
-        return (value if value is not None else float_bits(self.text, width) or 0) & (
-            (1 << width) - 1
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Special:
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Symbol:
-    """A variable: kind "global", "shared", "slot" (local memory, call parameters) or "param"."""
-
-    kind: str
-    name: str
-    offset: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Vector:
-    items: tuple[Operand, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """`d|p`."""
-
-    items: tuple[Operand, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    base: Operand
-    offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class Sink:
-    """`_`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Name:
-    """A label or a function."""
-
-    text: str
-
-
-Operand = Reg | Imm | Special | Symbol | Vector | Pair | Address | Sink | Name
+_CALL = re.compile(
+    r"(?:\(([^)]*)\)\s*,\s*)?([\w$%]+)\s*(?:,\s*\(([^)]*)\)\s*)?(?:,\s*(.*))?$", re.S
+)
 
 
 @dataclass(slots=True)
@@ -133,7 +81,6 @@ class Slot:
 
     size: int
     align: int
-    local: bool
 
 
 @dataclass(slots=True)
@@ -156,6 +103,7 @@ class _Scope:
         self.names: dict[str, Operand] = {}
         self.ranges: dict[str, tuple[int, int]] = {}  # prefix -> bits, count
         self.labels: dict[str, str] = {}
+        self.targets: dict[str, list[str]] = {}  # of .branchtargets
 
 
 class _Flattener:
@@ -274,12 +222,12 @@ class _Flattener:
             self.program.shared.setdefault(unique, var)
             scope.names[var.name] = Symbol("shared", unique)
             return
-        self.program.slots[unique] = Slot(var.size, var.align, space[1] == "local")
+        self.program.slots[unique] = Slot(var.size, var.align)
         scope.names[var.name] = Symbol("slot", unique)
 
     def find_labels(self, body: tuple[Statement, ...], start: int, scope: _Scope) -> None:
         """Labels of the scope that starts at `start`, up to its closing brace."""
-        depth = 0
+        depth, latest = 0, ""
         for statement in body[start:]:
             if statement.text == "{":
                 depth += 1
@@ -288,7 +236,10 @@ class _Flattener:
                 if depth < 0:
                     return
             elif depth == 0 and statement.text.endswith(":"):
-                scope.labels[statement.text[:-1]] = self.fresh(statement.text[:-1])
+                latest = statement.text[:-1]
+                scope.labels[latest] = self.fresh(latest)
+            elif depth == 0 and statement.text.startswith(".branchtargets"):
+                scope.targets[latest] = split(statement.text.removeprefix(".branchtargets"))
 
     # -- bodies ---------------------------------------------------------------------------------
 
@@ -333,6 +284,8 @@ class _Flattener:
         operands: tuple[Operand, ...]
         if root == "bra":
             operands = (self.target(rest.strip(), scope, at),)
+        elif root == "brx":
+            operands = self.branch_table(rest, scope, at)
         elif root == "ret" and end is not None:
             root, operands = "bra", (Name(end),)
         else:
@@ -344,6 +297,17 @@ class _Flattener:
         if label is None:
             raise UnsupportedPTX(f"unknown label {name!r}", at.line, at.text)
         return Name(label)
+
+    def branch_table(self, rest: str, scope: _Scope, at: Statement) -> tuple[Operand, ...]:
+        """(index, target 0, target 1, ...) of a brx.idx."""
+        index, table = split(rest)
+        found: _Scope | None = scope
+        while found and table not in found.targets:
+            found = found.parent
+        if found is None:
+            raise UnsupportedPTX(f"unknown branch targets {table!r}", at.line, at.text)
+        names = [self.target(name, found, at) for name in found.targets[table]]
+        return (self.operand(index, scope, at), *names)
 
     def append(
         self,

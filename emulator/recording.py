@@ -1,10 +1,13 @@
 """What both wings leave behind at a launch: an NVTX range, and statistics for whoever records.
 
-Contract: `nvtx_range` opens a range in the domain "quantassay". Its message is the op and the
-kernel's label ("int8.gemm numba/tiled"); its payload holds the op's sizes (M, N, K, ...) and the
-bytes that an ideal kernel moves, all from the op's declaration. Inside `recording()` every launch
-appends a `Launch`; without it launches record nothing. Recordings are per thread and per context;
-an inner one hides the outer.
+Contract: `nvtx_range` opens a range in the domain "quantassay": its message is the op and the
+kernel's label ("int8.gemm numba/tiled"), its category the sizes and the first input's dtype
+("M=64 K=384 fp16"), its payload the bytes that an ideal kernel moves. Sizes and bytes come from
+the op's declaration. With no tool attached a range costs one look-up.
+
+Inside `recording()` every launch appends a `Launch`; without it launches record nothing.
+Recordings belong to a thread or task. They nest: an inner one takes the options that it is not
+given from the outer, and its launches are the outer's too.
 """
 
 from __future__ import annotations
@@ -13,10 +16,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
-import numpy as np
 import nvtx
 
 from reference.numerics import dtype_name
@@ -28,22 +30,27 @@ Dims = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Launch:
-    """One kernel launch: where it ran, how, and what the emulator counted (None on a GPU)."""
+    """One kernel launch. `stats`: what the emulator counted; None on a GPU. `constants`: what the
+    kernel was compiled for, as its wing names it.
+    """
 
     kernel: str
     wing: str
     grid: Dims
     block: Dims
     stats: Any
+    constants: tuple[Any, ...] = ()
 
 
 @dataclass
 class Recording:
-    """How the emulator shall run the launches inside it, and what they left."""
+    """The launches in order, and how the emulator shall run them (a GPU ignores it)."""
 
     seed: int = 0
     trace: bool = False
+    checks: bool = True
     launches: list[Launch] = field(default_factory=list)
+    outer: Recording | None = None
 
     @property
     def instructions(self) -> int:
@@ -55,9 +62,23 @@ _CURRENT: ContextVar[Recording | None] = ContextVar("recording", default=None)
 
 
 @contextmanager
-def recording(*, seed: int = 0, trace: bool = False) -> Iterator[Recording]:
-    """Records every launch of both wings. `seed` orders the threads, `trace` logs accesses."""
-    session = Recording(seed, trace)
+def recording(
+    *, seed: int | None = None, trace: bool | None = None, checks: bool | None = None
+) -> Iterator[Recording]:
+    """Records the launches inside, of both wings.
+
+    seed permutes the order of threads (0: natural), trace logs memory accesses for sectors and
+    bank conflicts, checks=False is faster. None: as the enclosing recording has it, or else
+    0, False, True.
+    """
+    outer = _CURRENT.get()
+    base = outer or Recording()
+    session = Recording(
+        seed=base.seed if seed is None else seed,
+        trace=base.trace if trace is None else trace,
+        checks=base.checks if checks is None else checks,
+        outer=outer,
+    )
     token = _CURRENT.set(session)
     try:
         yield session
@@ -66,47 +87,64 @@ def recording(*, seed: int = 0, trace: bool = False) -> Iterator[Recording]:
 
 
 def emulator_options() -> dict[str, Any]:
-    """Keywords for the emulator's `launch`: seed and trace of the current recording."""
-    session = _CURRENT.get()
-    return {"seed": session.seed, "trace": session.trace} if session else {}
+    """Keywords for the emulator's `launch`, from the current recording."""
+    now = _CURRENT.get()
+    return {"seed": now.seed, "trace": now.trace, "checks": now.checks} if now else {}
 
 
-def record(kernel: str, wing: str, grid: Dims, block: Dims, stats: Any) -> None:
-    """Appends a launch to the current recording, if there is one."""
+def record(launch: Launch) -> None:
+    """Appends a launch to the current recordings, if there are any."""
     session = _CURRENT.get()
-    if session is not None:
-        session.launches.append(Launch(kernel, wing, grid, block, stats))
+    while session is not None:
+        session.launches.append(launch)
+        session = session.outer
 
 
 @contextmanager
-def nvtx_range(op: str, label: str, arrays: Mapping[str, Any]) -> Iterator[None]:
-    """A range around one public function. `arrays`: the op's inputs by name, unchecked so far.
+def nvtx_range(op: str, label: str, arguments: Mapping[str, Any]) -> Iterator[None]:
+    """A range around one public function.
 
-    Inputs that don't fit the declaration give a range without payload: refusing them, in words,
-    is the validation's task.
+    arguments: its inputs and options by name, unchecked so far. Inputs that don't fit the
+    declaration give a range without sizes: refusing them, in words, is the validation's task.
     """
-    with nvtx.annotate(f"{op} {label}", domain=DOMAIN, payload=_payload(op, arrays)):
+    domain = _domain()
+    if domain is None:
         yield
+        return
+    sizes, nbytes = describe(op, arguments)
+    domain.push_range(message=f"{op} {label}", category=sizes, payload=nbytes)
+    try:
+        yield
+    finally:
+        domain.pop_range()
 
 
-def _payload(op: str, arrays: Mapping[str, Any]) -> np.ndarray | None:
+@cache
+def _domain() -> Any:
+    """The NVTX domain, or None where no tool listens; a tool attaches before the first range."""
+    domain = nvtx.get_domain(DOMAIN)
+    return None if domain.get_event_attributes(message=DOMAIN) is None else domain
+
+
+def describe(op: str, arguments: Mapping[str, Any]) -> tuple[str, int]:
+    """("M=64 K=384 fp16", bytes that an ideal kernel moves) of a call; ("", 0) if it is no fit."""
     declared = get_op(op)
     dims: dict[str, int] = {}
     dtypes: dict[str, str] = {}
     for arg in declared.inputs:
-        array = arrays.get(arg.name)
+        array = arguments.get(arg.name)
         if array is None and arg.optional:
             continue
-        shape = getattr(array, "shape", ())
-        name = _dtype_name(getattr(array, "dtype", None))
+        shape, name = getattr(array, "shape", ()), _dtype_name(getattr(array, "dtype", None))
         if len(shape) != len(arg.shape) or name not in arg.dtypes:
-            return None
-        dtypes[arg.name] = name
+            return "", 0
+        dtypes[arg.name] = str(name)
         dims.update({s: n for s, n in zip(arg.shape, shape, strict=True) if isinstance(s, str)})
-    if not set(declared.dims) <= set(dims):
-        return None
-    total = declared.traffic(dims, dtypes).total
-    return np.array((*dims.values(), total), _payload_dtype((*dims, "bytes")))
+    for arg in declared.outputs:
+        if arguments.get("out_dtype") in arg.dtypes:
+            dtypes[arg.name] = arguments["out_dtype"]
+    sizes = " ".join(f"{symbol}={size}" for symbol, size in dims.items())
+    return f"{sizes} {dtypes[declared.inputs[0].name]}", declared.traffic(dims, dtypes).total
 
 
 def _dtype_name(dtype: Any) -> str | None:
@@ -114,8 +152,3 @@ def _dtype_name(dtype: Any) -> str | None:
         return None if dtype is None else dtype_name(dtype)
     except TypeError:  # a foreign framework's dtype
         return None
-
-
-@lru_cache(maxsize=None)
-def _payload_dtype(names: tuple[str, ...]) -> np.dtype[Any]:
-    return np.dtype([(name, np.int64) for name in names])

@@ -13,10 +13,21 @@ other, are out of scope: the former go unseen, the latter run out of fuel.
 
 from __future__ import annotations
 
-from . import barriers, collectives, copies, shadow
-from .layout import WARP, Fault, Yield
-from .native import call_step, entry, fill, jit, load32, load32s, load64, lowest_bit, store32, store64
-from .state import (
+from emulator import barriers, collectives, copies, shadow
+from emulator.layout import WARP, Fault, Yield
+from emulator.native import (
+    call_step,
+    entry,
+    fill,
+    jit,
+    load32,
+    load32s,
+    load64,
+    lowest_bit,
+    store32,
+    store64,
+)
+from emulator.state import (
     ARGS,
     ARRIVED,
     AT_BARRIER,
@@ -61,6 +72,7 @@ from .state import (
 
 POISON = 0xA5
 FUEL_AFTER_A_FAULT = 1 << 16
+PAUSE_FUEL = 100  # a thread that polls memory gives way every time, which takes longer
 
 
 @entry
@@ -69,7 +81,21 @@ def run_blocks(run: Run, first: int, last: int) -> int:
     for position in range(first, last):
         block = load64(run[BLOCK_ORDER] + 8 * position) if run[BLOCK_ORDER] else position
         _start_block(run, block)
-        _run_block(run)
+        progress = True
+        while progress and run[FAULT_COUNT] == 0:
+            progress = False
+            if run[RANDOM]:
+                _permute(run, WARP_ORDER, run[WARP_COUNT])
+                _permute(run, LANE_ORDER, WARP)
+            for turn in range(run[WARP_COUNT]):
+                if run[STOP]:
+                    break
+                if _run_warp(run, run[WARP_ORDER + turn]):
+                    progress = True
+                if run[TOUCHED] and run[FAULT_COUNT] == 0 and barriers.release(run):
+                    progress = True
+        if run[FAULT_COUNT] == 0 and run[EXITED_COUNT] < run[THREAD_COUNT]:
+            _report_stall(run)
         if run[FAULT_COUNT]:
             break
     return run[FAULT_COUNT]
@@ -104,28 +130,6 @@ def _start_block(run: Run, block: int) -> None:
 
 
 @jit
-def _run_block(run: Run) -> None:
-    """Run all threads until they have exited, or a finding says why they cannot."""
-    progress = True
-    while progress:
-        progress = False
-        if run[RANDOM]:
-            _permute(run, WARP_ORDER, run[WARP_COUNT])
-            _permute(run, LANE_ORDER, WARP)
-        for position in range(run[WARP_COUNT]):
-            if _run_warp(run, run[WARP_ORDER + position]):
-                progress = True
-            if run[STOP]:
-                return
-            if run[TOUCHED] and run[FAULT_COUNT] == 0 and barriers.release(run):
-                progress = True
-        if run[FAULT_COUNT]:
-            return
-    if run[EXITED_COUNT] < run[THREAD_COUNT]:
-        _report_stall(run)
-
-
-@jit
 def _run_warp(run: Run, warp: int) -> bool:
     """Run a warp's lanes until all of them wait, pause or have exited; True if any ran."""
     ran = False
@@ -138,9 +142,7 @@ def _run_warp(run: Run, warp: int) -> bool:
             ran = True
         if run[FAULT_COUNT]:
             return ran
-        if run[READY + warp] == 0 and not (
-            run[WAITING + warp] and collectives.complete(run, warp)
-        ):
+        if run[READY + warp] == 0 and not (run[WAITING + warp] and collectives.complete(run, warp)):
             return ran
 
 
@@ -187,6 +189,7 @@ def _settle(run: Run, warp: int, lane: int, thread: int) -> bool:
         return True
     elif op == Yield.PAUSE:
         run[PAUSED + warp] |= bit
+        store64(thread + THREAD_FUEL, load64(thread + THREAD_FUEL) - PAUSE_FUEL)
     else:
         if op == Yield.FAULT:
             _record(run, thread)
@@ -202,8 +205,14 @@ def _settle(run: Run, warp: int, lane: int, thread: int) -> bool:
 def _record(run: Run, thread: int) -> None:
     """A check inside `step` failed."""
     args = thread + ARGS
+    kind = load32(args)
     address = load32(args + 4) | load32(args + 8) << 32
-    fault(run, load32(args), thread, address, load32(args + 12), load32(args + 16), 0)
+    size = load32(args + 12)
+    store = load32(args + 16)
+    other = 0
+    if kind == Fault.RACE:
+        other = shadow.find_conflict(run, thread, address - run[SHARED_AT], size, store)
+    fault(run, kind, thread, address, size, store, other)
 
 
 @jit

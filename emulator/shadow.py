@@ -12,15 +12,15 @@ byte stays written.
 
 from __future__ import annotations
 
-from .layout import (
+from emulator.layout import (
     FIRST_EPOCH,
     OLD_EPOCH,
     SHADOW_EPOCH_BITS,
     SHADOW_PENDING,
     SHADOW_WARP_EPOCH_BITS,
 )
-from .native import fill, jit, load32, store32
-from .state import (
+from emulator.native import fill, jit, load32, store32
+from emulator.state import (
     CONTEXT_AT,
     EPOCH,
     LANE,
@@ -83,6 +83,23 @@ def conflicts(word: int, mine: int) -> bool:
     if word & WARP_EPOCH_MASK != mine & WARP_EPOCH_MASK:
         return False
     return (word & SEVERAL_LANES) != 0 or word & WHO_MASK != mine & WHO_MASK
+
+
+@jit
+def find_conflict(run: Run, thread: int, start: int, size: int, store: int) -> int:
+    """The word that an access of shared bytes start .. start+size races with, 0 if none does.
+
+    Bit 32 is set if it is a reader word.
+    """
+    mine = my_word(run, thread)
+    for byte in range(4 * start, 4 * (start + size), 4):
+        writer = load32(run[WRITERS] + byte)
+        if writer != SHADOW_PENDING and conflicts(writer & WRITER_MASK, mine):
+            return writer & WRITER_MASK
+        reader = load32(run[READERS] + byte)
+        if store and conflicts(reader, mine):
+            return reader | 1 << 32
+    return 0
 
 
 @jit

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .layout import CONTEXT, THREAD, WARP, Fault, offset
-from .native import jit, load32
+from emulator.layout import CONTEXT, THREAD, WARP, Fault, offset
+from emulator.native import jit, load32
 
 Run = np.ndarray
 WARPS = 32  # 1024 threads at most

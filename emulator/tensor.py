@@ -1,9 +1,9 @@
 """Tensor-core arithmetic of one warp: mma.sync m16n8k32 on int8, exactly as int32 with wrap-around.
 
-Contract (PTX ISA, "Matrix Fragments for mma.m16n8k32" of .s8; lane = 4*g + q):
-  A (16, 32) row-major: a0 = A[g, 4q:4q+4], a1 = A[g+8, same], a2 = A[g, 16+4q: ...], a3 = A[g+8, ...]
+Contract (PTX ISA, "Matrix Fragments for mma.m16n8k32" of .s8; lane = 4*g + q, h = g + 8):
+  A (16, 32) row-major: a0 = A[g, 4q:4q+4], a1 = A[h, same], a2 = A[g, 16+4q: ...], a3 = A[h, ...]
   B (32, 8) column-major: b0 = B[4q:4q+4, g], b1 = B[16+4q: ..., g]
-  C, D (16, 8): c0, c1 = C[g, 2q:2q+2], c2, c3 = C[g+8, 2q:2q+2]
+  C, D (16, 8): c0, c1 = C[g, 2q:2q+2], c2, c3 = C[h, 2q:2q+2]
 Products are at most 2**14, their sums are int32 additions modulo 2**32 in any order.
 """
 
@@ -13,10 +13,9 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
-from .layout import THREAD, offset
-from .native import jit, load64, store64
+from emulator.layout import THREAD, offset
+from emulator.native import jit, load64, primitive, store64
 
 ARGS = offset(THREAD, "args")
 RESULTS = offset(THREAD, "results")
@@ -38,7 +37,7 @@ def _vector(element: ir.Type, count: int) -> ir.VectorType:
     return ir.VectorType(element, count)
 
 
-@intrinsic
+@primitive
 def _widen(typingctx: Any, source: Any, low: Any, high: Any) -> Any:
     """Four int8 at `source` become two pairs of int16, stored at `low` and `high`."""
 
@@ -54,7 +53,7 @@ def _widen(typingctx: Any, source: Any, low: Any, high: Any) -> Any:
     return types.void(types.int64, types.int64, types.int64), codegen
 
 
-@intrinsic
+@primitive
 def _accumulate_row(typingctx: Any, a_row: Any, b: Any, c_row: Any) -> Any:
     """c_row (8,) int32 += a_row (32,) int16 @ b (16 pairs, 8 columns, 2) int16.
 

@@ -1,0 +1,18 @@
+"""The CuPy wing: CUDA C++ kernels, a launcher beside each.
+
+Importing this package registers its kernels; nothing is compiled and CuPy is not imported until a
+kernel runs. NumPy arrays run in the emulator, CuPy arrays on the GPU.
+"""
+
+from kernels_cupy import int8_gemm, int8_linear, int8_quantize
+from kernels_cupy.catalogue import Configuration, catalogue
+from kernels_cupy.launch import recording
+
+__all__ = [
+    "Configuration",
+    "catalogue",
+    "int8_gemm",
+    "int8_linear",
+    "int8_quantize",
+    "recording",
+]

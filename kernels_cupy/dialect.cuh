@@ -57,7 +57,7 @@ __device__ inline float narrow(float value) {
 // integers' order with NaN on top, so that any order of reduction gives the same bits.
 __device__ inline unsigned absolute_maximum(unsigned amax, float x) {
     if (NAN_RULE == SKIP) return __float_as_uint(fmaxf(__uint_as_float(amax), fabsf(x)));
-    return max(amax, __float_as_uint(fabsf(x)));
+    return max(amax, __float_as_uint(x) & 0x7fffffffu);
 }
 
 // How one group's elements become codes.
@@ -65,7 +65,7 @@ struct Multiplier {
     float scale;   // what is stored: amax / 127
     float factor;  // x times this, or x over this where divides is set
     float inverse, tail;  // 1 / factor in two floats, where fast is set
-    bool fast;
+    bool fast;  // the fast form of quantize_... may be used
 };
 
 constexpr bool divides(int rule) { return rule == X_OVER_S; }
@@ -100,6 +100,7 @@ __device__ inline Multiplier make_multiplier(unsigned amax_bits) {
         const float divisor = MULTIPLIER_RULE == X_TIMES_QMAX ? amax : m.scale;
         const float quotient = __fdiv_rn(MULTIPLIER_RULE == X_TIMES_QMAX ? 127.0f : 1.0f, divisor);
         m.factor = ZERO_RULE == CODE0 && divisor == 0.0f ? 0.0f : quotient;
+        m.fast = true;
     }
     return m;
 }
@@ -109,6 +110,7 @@ __device__ inline Multiplier static_multiplier(float scale) {
     Multiplier m = {};
     m.scale = scale;
     m.factor = divides(STATIC_MULTIPLIER_RULE) ? scale : __fdiv_rn(1.0f, scale);
+    m.fast = true;
     if (divides(STATIC_MULTIPLIER_RULE)) prepare_division(m);
     return m;
 }
@@ -137,15 +139,16 @@ template <bool FAST> __device__ int quantize_given(float x, const Multiplier& m)
 
 #ifdef EPILOGUE_RULE  // kernels that dequantize accumulators: OUTPUT is the Format of out
 
-// One accumulator to fp32. bias: the address of this column's, or null for none.
-__device__ inline float dequantize_accumulator(
-    int acc, float a_scale, float b_scale, bool has_bias, float bias) {
+// What stands for no bias: x + -0 is x for every x, -0 and NaN included, fused or not.
+#define NO_BIAS -0.0f
+
+// One accumulator to fp32.
+__device__ inline float dequantize_accumulator(int acc, float a_scale, float b_scale, float bias) {
     const float first = EPILOGUE_RULE == ACC_SA_SB_BIAS ? a_scale : b_scale;
     const float second = EPILOGUE_RULE == ACC_SA_SB_BIAS ? b_scale : a_scale;
     const float inner = __fmul_rn(__int2float_rn(acc), first);
-    if (EPILOGUE_RULE == SA_SBACC_FMA && has_bias) return __fmaf_rn(inner, second, bias);
-    const float product = __fmul_rn(inner, second);
-    return has_bias ? __fadd_rn(product, bias) : product;
+    if (EPILOGUE_RULE == SA_SBACC_FMA) return __fmaf_rn(inner, second, bias);
+    return __fadd_rn(__fmul_rn(inner, second), bias);
 }
 
 #endif  // EPILOGUE_RULE

@@ -36,18 +36,22 @@ __device__ void quantize_vector(const Elements& elements, const Multiplier& m, s
     pack_codes(code).store(codes);
 }
 
-// One row whose amax is known; its first KEPT * blockDim.x vectors are in registers.
-template <bool FAST>
+// Vectors first, first + blockDim.x, ... of one row, from memory.
+template <bool FAST, bool GIVEN>
+__device__ void quantize_from(
+    int first, const Input* x, signed char* codes, int vectors, const Multiplier& m) {
+    for (int v = first; v < vectors; v += blockDim.x)
+        quantize_vector<FAST, GIVEN>(Elements::load(x + v * VECTOR), m, codes + v * VECTOR);
+}
+
+// One row from memory, in the form that its multiplier allows.
+template <bool GIVEN>
 __device__ void quantize_row(
-    const Elements (&kept)[KEPT], const Input* x, signed char* codes, int vectors,
-    const Multiplier& m) {
-#pragma unroll
-    for (int i = 0; i < KEPT; i++) {
-        const int v = threadIdx.x + i * blockDim.x;
-        if (v < vectors) quantize_vector<FAST, false>(kept[i], m, codes + v * VECTOR);
-    }
-    for (int v = threadIdx.x + KEPT * blockDim.x; v < vectors; v += blockDim.x)
-        quantize_vector<FAST, false>(Elements::load(x + v * VECTOR), m, codes + v * VECTOR);
+    const Input* x, signed char* codes, int vectors, const Multiplier& m) {
+    if (m.fast)
+        quantize_from<true, GIVEN>(threadIdx.x, x, codes, vectors, m);
+    else
+        quantize_from<false, GIVEN>(threadIdx.x, x, codes, vectors, m);
 }
 
 // Per-token and per-channel: one dynamic scale per row, one read of x from memory where a row has
@@ -75,10 +79,16 @@ extern "C" __global__ void __launch_bounds__(1024) quantize_rows(
         amax = absolute_maximum(amax, Elements::load(x + v * VECTOR));
 
     const Multiplier m = make_multiplier(row_maximum(amax));
-    if (m.fast)
-        quantize_row<true>(kept, x, codes, vectors, m);
-    else
-        quantize_row<false>(kept, x, codes, vectors, m);
+    if (m.fast) {
+#pragma unroll
+        for (int i = 0; i < KEPT; i++) {
+            const int v = threadIdx.x + i * blockDim.x;
+            if (v < vectors) quantize_vector<true, false>(kept[i], m, codes + v * VECTOR);
+        }
+        quantize_from<true, false>(threadIdx.x + KEPT * blockDim.x, x, codes, vectors, m);
+    } else {  // rare: zero, subnormal, infinite or NaN rows
+        quantize_from<false, false>(threadIdx.x, x, codes, vectors, m);
+    }
     if (threadIdx.x == 0) scales[row] = m.scale;
 }
 
@@ -96,13 +106,6 @@ extern "C" __global__ void __launch_bounds__(1024) tensor_maximum(
     if (threadIdx.x == 0) atomicMax(amax, largest);
 }
 
-template <bool FAST, bool GIVEN>
-__device__ void quantize_whole_row(
-    const Input* x, signed char* codes, int vectors, const Multiplier& m) {
-    for (int v = threadIdx.x; v < vectors; v += blockDim.x)
-        quantize_vector<FAST, GIVEN>(Elements::load(x + v * VECTOR), m, codes + v * VECTOR);
-}
-
 // Per-tensor, second launch: every block derives the same scale from amax.
 extern "C" __global__ void __launch_bounds__(1024) quantize_tensor(
     const Input* __restrict__ x,       // INPUT (M, K)
@@ -114,10 +117,7 @@ extern "C" __global__ void __launch_bounds__(1024) quantize_tensor(
     if (row >= M) return;
     const size_t start = static_cast<size_t>(row) * K;
     const Multiplier m = make_multiplier(amax[0]);
-    if (m.fast)
-        quantize_whole_row<true, false>(x + start, codes + start, K / VECTOR, m);
-    else
-        quantize_whole_row<false, false>(x + start, codes + start, K / VECTOR, m);
+    quantize_row<false>(x + start, codes + start, K / VECTOR, m);
     if (row == 0 && threadIdx.x == 0) scale[0] = m.scale;
 }
 
@@ -131,8 +131,5 @@ extern "C" __global__ void __launch_bounds__(1024) quantize_static(
     if (row >= M) return;
     const size_t start = static_cast<size_t>(row) * K;
     const Multiplier m = static_multiplier(scales[S == 1 ? 0 : row]);
-    if (m.fast)
-        quantize_whole_row<true, true>(x + start, codes + start, K / VECTOR, m);
-    else
-        quantize_whole_row<false, true>(x + start, codes + start, K / VECTOR, m);
+    quantize_row<true>(x + start, codes + start, K / VECTOR, m);
 }

@@ -20,10 +20,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numba.cuda
 from llvmlite import ir
-from numba import cuda, int32, types, uint16, uint32, uint64
-from numba.cuda import libdevice
+from numba import types
 from numba.cuda.extending import intrinsic
+
+# Numba's annotations describe the host's side; inside kernels these names mean something else.
+cuda: Any = numba.cuda
+libdevice: Any = cuda.libdevice
+float32: Any = types.float32
+int8: Any = types.int8
+int32: Any = types.int32
+uint8: Any = types.uint8
+uint16: Any = types.uint16
+uint32: Any = types.uint32
+uint64: Any = types.uint64
 
 DeviceFunction = Callable[..., Any]
 Device = Any  # an array on the device; its shape and dtype stand in the docstring
@@ -167,17 +178,25 @@ def pack4(first: Any, second: Any, third: Any, fourth: Any) -> Any:
     return uint32(low | (high << uint32(16)))
 
 
-@intrinsic
-def dp4a(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
-    """c + a . b over four s8 pairs packed in int32 words; wraps."""
+def _instruction(text: str, constraints: str, kind: Any) -> DeviceFunction:
+    """Intrinsic (a, b, c) -> result of one PTX instruction; all four of one 32-bit type."""
 
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        word = ir.IntType(32)
-        kind = ir.FunctionType(word, (word, word, word))
-        instruction = ir.InlineAsm(kind, "dp4a.s32.s32 $0, $1, $2, $3;", "=r,r,r,r")
-        return builder.call(instruction, args)
+    @intrinsic
+    def call(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            value = context.get_value_type(kind)
+            function = ir.FunctionType(value, (value, value, value))
+            return builder.call(ir.InlineAsm(function, text, constraints), args)
 
-    return types.int32(types.int32, types.int32, types.int32), generate
+        return kind(kind, kind, kind), generate
+
+    return call
+
+
+# c + a . b over the four s8 pairs of two int32; wraps.
+dp4a = _instruction("dp4a.s32.s32 $0, $1, $2, $3;", "=r,r,r,r", int32)
+# round(a * b + c), one rounding; by hand, as the contraction check asks.
+fused_multiply_add = _instruction("fma.rn.f32 $0, $1, $2, $3;", "=f,f,f,f", float32)
 
 
 # -- reductions ------------------------------------------------------------------------------------

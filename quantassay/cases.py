@@ -1,9 +1,10 @@
 """The inputs that every kernel meets: the op's fixed hostile recipes, then seeded random ones.
 
 Contract: `cases(op, dialect, examples=n, seed=s)` yields the same cases in the same order on every
-machine with the same NumPy: all hostile recipes that the dialect accepts, then `n` drawn from
-`seed`. Options other than the dialect (the output dtype) rotate over what is allowed. No case is
-larger than `LIMIT` elements of work, so that a case takes milliseconds in the emulator.
+machine with the same NumPy: all hostile recipes that the dialect accepts, GEMMs deep enough to
+leave float32's integers (and int32 where the dialect wraps), then `n` drawn from `seed`. Options
+other than the dialect (the output dtype) rotate over what is allowed. No random case is larger
+than `LIMIT` elements of work, so that a case takes milliseconds in the emulator.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from math import prod
 
 import numpy as np
 
+from reference.dialects import dialect as get_dialect
+from reference.numerics import RANGES, k_limit
 from reference.op import Op, Recipe, recipe
 
 # Sizes at which kernels break: one, and the neighbours of powers of two.
@@ -33,9 +36,20 @@ class Case:
     def keywords(self) -> dict[str, str]:
         return dict(self.options)
 
+    @property
+    def shift(self) -> int:
+        """Elements by which the inputs' memory is off a 16-byte boundary, as a slice's may be."""
+        return 1 if self.recipe.seed % 4 == 3 else 0
+
+    @property
+    def order(self) -> int:
+        """Seed of the order in which the emulator runs threads."""
+        return self.recipe.seed
+
     def __str__(self) -> str:
         extra = [f"{name}={value}" for name, value in self.options if name != "dialect"]
-        return ", ".join([str(self.recipe), *extra])
+        moved = ["inputs off a 16-byte boundary by one element"] if self.shift else []
+        return ", ".join([str(self.recipe), *extra, *moved])
 
 
 def cases(
@@ -52,11 +66,24 @@ def cases(
     """
     turns = options_of(op, dialect, allowed)
     fixed = [made for made in op.hostile if op.allows(made.dtype, dialect)]
+    fixed += _deep(op, dialect)
     for number, made in enumerate(fixed):
         yield Case(made, turns[number % len(turns)])
     rng = np.random.default_rng([seed, *op.name.encode()])
     for number in range(examples):
         yield Case(_draw(op, dialect, rng), turns[number % len(turns)])
+
+
+def _deep(op: Op, dialect: str) -> list[Recipe]:
+    """Sums that leave float32's exact integers, and int32 where the dialect wraps."""
+    summed = [arg for arg in op.inputs if "K" in arg.shape and "s8" in arg.dtypes]
+    if len(summed) < 2 or "saturating" not in op.kinds:
+        return []
+    found = [recipe("saturating", M=2, N=3, K=K) for K in (1103, 2103)]
+    if get_dialect(dialect).k_overflow == "wrap":
+        K = k_limit(RANGES["s8"], RANGES["s8"]) + 18
+        found.append(recipe("saturating", M=1, N=2, K=K, seed=1))
+    return found
 
 
 def options_of(

@@ -185,13 +185,11 @@ def _differences(
     expected: Sequence[Array],
 ) -> tuple[Difference, ...]:
     results = dict(zip(op.output_names(), expected, strict=True))
-    shown = []
+    shown: list[Difference] = []
     for found in np.argwhere(wrong)[:SHOWN]:
         index = tuple(int(i) for i in found)
         source = provenance(op, inputs, results, name, index) if not shown else ()
-        shown.append(
-            Difference(index, show(got[index]), show(results[name][index]), tuple(source))
-        )
+        shown.append(Difference(index, show(got[index]), show(results[name][index]), tuple(source)))
     return tuple(shown)
 
 

@@ -8,16 +8,19 @@ comes back as it is, so that it can still be asked what was written.
 
 from __future__ import annotations
 
+import importlib
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Any
 
 import numpy as np
 
+from quantassay.errors import DeviceError, UsageError
+
 DEVICES = ("auto", "gpu", "emulator")
-
-
-class DeviceError(RuntimeError):
-    """The device that was asked for cannot be used."""
+BOUNDARY = 256  # bytes; what device memory is aligned to
 
 
 @cache
@@ -35,9 +38,9 @@ def gpu_problem() -> str:
 
 
 def choose(device: str) -> str:
-    """ "gpu" or "emulator" for one of DEVICES. Raises ValueError or DeviceError."""
+    """ "gpu" or "emulator" for one of DEVICES. Raises UsageError."""
     if device not in DEVICES:
-        raise ValueError(f"device: got {device!r}; allowed: {', '.join(DEVICES)}")
+        raise UsageError(f"device: got {device!r}; allowed: {', '.join(DEVICES)}")
     if device == "emulator":
         return "emulator"
     problem = gpu_problem()
@@ -55,15 +58,26 @@ def name(device: str) -> str:
     return str(cupy.cuda.runtime.getDeviceProperties(0)["name"].decode())
 
 
-def send(array: Any, device: str) -> Any:
-    """A NumPy array (or None) as the device's kernels take it. A fresh copy either way."""
+def send(array: Any, device: str, shift: int = 0) -> Any:
+    """A copy of a NumPy array (or None) as the device's kernels take it.
+
+    It starts `shift` elements past a 256-byte boundary.
+    """
     if array is None:
         return None
-    if device == "emulator":
-        return array.copy()
-    import cupy
+    xp = np if device == "emulator" else importlib.import_module("cupy")
+    spare = BOUNDARY // array.dtype.itemsize
+    memory = xp.empty(array.size + shift + spare, array.dtype)
+    start = -_address(memory) % BOUNDARY // array.dtype.itemsize + shift
+    copy = memory[start : start + array.size].reshape(array.shape)
+    copy[...] = xp.asarray(array)
+    return copy
 
-    return cupy.asarray(array)
+
+def _address(array: Any) -> int:
+    if isinstance(array, np.ndarray):
+        return int(array.ctypes.data)
+    return int(array.data.ptr)
 
 
 def fetch(array: Any) -> Any:
@@ -95,3 +109,16 @@ def _from_dlpack(array: Any) -> Any:
             f"an output of type {type(array).__name__} cannot be read over DLPack ({error}); "
             "allowed: fp32, fp16, int8, int32, or an array with __cuda_array_interface__"
         ) from error
+
+
+@contextmanager
+def thread_order(seed: int) -> Iterator[None]:
+    """The order in which the emulator runs threads, for the launches inside.
+
+    Nothing to do where no kernel of ours has been loaded.
+    """
+    with ExitStack() as stack:
+        for module in ("emulator.recording", "kernels_cupy.launch"):
+            if module in sys.modules:
+                stack.enter_context(sys.modules[module].recording(seed=seed))
+        yield

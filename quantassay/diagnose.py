@@ -1,7 +1,7 @@
 """The reason of a mismatch, in words.
 
 Contract: `diagnose(op, dialect, evidence)` turns one knob after another of a second
-implementation of the op (models.py) and names the first hypothesis that reproduces the kernel's
+implementation of the op (variants.py) and names the first hypothesis that reproduces the kernel's
 bytes on every element of every input in `evidence`, passing inputs included. If none does it
 tries the op's other dialects and then pairs; if none of those does either, it states what all the
 wrong elements have in common. It never guesses: `exact` says which of the two it is.
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantassay import models, patterns
+from quantassay import patterns, variants
 from quantassay.compare import differing
 from quantassay.hypotheses import FIELDS, STAGES, Hypothesis, hypotheses
 from reference.dialects import differences
@@ -59,7 +59,7 @@ def diagnose(op: Op, dialect: str, evidence: Sequence[Evidence]) -> Diagnosis:
     failing = [one for one in evidence if one.failing]
     ordered = failing + [one for one in evidence if not one.failing]
     covered = f"on all {sum(one.elements for one in ordered)} elements of {_inputs(len(ordered))}"
-    if op.name in models.MODELS:
+    if op.name in variants.MODELS:
         tried = hypotheses(op.name, dialect)
         singles = [one for one in tried if _reproduces(op, dialect, one.knobs, ordered)]
         if singles:
@@ -70,7 +70,7 @@ def diagnose(op: Op, dialect: str, evidence: Sequence[Evidence]) -> Diagnosis:
         return Diagnosis(f"{other}; this matches {covered}", True)
     facts = patterns.describe(_wrong(failing))
     located = not facts or facts[0].endswith("expected")
-    if op.name in models.MODELS and located:
+    if op.name in variants.MODELS and located:
         pair = _pair(op, dialect, ordered)
         if pair is not None:
             words = f"two things at once: the kernel {pair[0].words}; and it {pair[1].words}"
@@ -87,8 +87,8 @@ def _reproduces(
     op: Op, dialect: str, knobs: Sequence[tuple[str, Any]], evidence: Sequence[Evidence]
 ) -> bool:
     for one in evidence:
-        base = models.settings(dialect, one.options.get("out_dtype", "fp32"))
-        if not _equal(models.run(op.name, one.inputs, {**base, **dict(knobs)}), one.got):
+        base = variants.settings(dialect, one.options.get("out_dtype", "fp32"))
+        if not _equal(variants.run(op.name, one.inputs, {**base, **dict(knobs)}), one.got):
             return False
     return True
 
@@ -103,9 +103,7 @@ def _equal(made: Sequence[Array], got: Sequence[Array]) -> bool:
 def _matching_dialects(op: Op, dialect: str, evidence: Sequence[Evidence]) -> list[str]:
     found = []
     for name in op.options.get("dialect", ()):
-        if name != dialect and all(
-            _speaks(op, name, one) for one in evidence
-        ):
+        if name != dialect and all(_speaks(op, name, one) for one in evidence):
             found.append(name)
     return found
 
@@ -147,9 +145,7 @@ def _pair(
     richest = max(failing, key=lambda one: min(one.elements, 4096))
     ordered = [richest, *(one for one in evidence if one is not richest)]
     for a, b in combinations(hypotheses(op.name, dialect)[:PAIRED], 2):
-        if not a.touches() & b.touches() and _reproduces(
-            op, dialect, a.knobs + b.knobs, ordered
-        ):
+        if not a.touches() & b.touches() and _reproduces(op, dialect, a.knobs + b.knobs, ordered):
             return a, b
     return None
 

@@ -1,4 +1,4 @@
-"""What a wrong kernel may have done: one turned knob of models.py each, with its words.
+"""What a wrong kernel may have done: one turned knob of variants.py each, with its words.
 
 Contract: `hypotheses(op, dialect)` lists them for an op, the likelier first: another value of a
 dialect field, then known slips of quantize, GEMM and epilogue kernels. The words complete the
@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from quantassay import knobs
-from reference.dialects import dialect
+from reference.dialects import DIALECTS, differences, dialect
 
 STAGES: dict[str, tuple[str, ...]] = {
     "int8.quantize_per_token": ("quantize", "dynamic"),
@@ -40,11 +41,13 @@ class Hypothesis:
 
 def hypotheses(op: str, dialect_name: str) -> list[Hypothesis]:
     """Every single-knob hypothesis for an op under a dialect; empty for an op without a model."""
-    found: list[Hypothesis] = []
-    for stage in STAGES.get(op, ()):
-        found += list(_fields(stage, dialect_name))
-    for stage in STAGES.get(op, ()):
-        found += [Hypothesis(tuple(turn.items()), words) for turn, words in SLIPS[stage]()]
+    stages = STAGES.get(op, ())
+    found = [one for stage in stages for one in _fields(stage, dialect_name)]
+    if {"dynamic", "gemm"} <= set(stages):
+        found += _other_quantizers(dialect_name)
+    turns = [list(SLIPS[stage]()) for stage in stages]
+    for row in zip_longest(*turns):  # in turn, so that pairs of stages are among the first
+        found += [Hypothesis(tuple(slip[0].items()), slip[1]) for slip in row if slip is not None]
     return found
 
 
@@ -130,6 +133,24 @@ def _fields(stage: str, dialect_name: str) -> Iterator[Hypothesis]:
                 yield Hypothesis(((field, value),), text)
 
 
+def _other_quantizers(dialect_name: str) -> Iterator[Hypothesis]:
+    """The quantization of another dialect inside a longer op."""
+    fields = (*FIELDS["quantize"], *FIELDS["dynamic"])
+    for other in DIALECTS:
+        changed = {
+            field: pair
+            for field, pair in differences(other, dialect_name).items()
+            if field in fields
+        }
+        if len(changed) > 1:
+            words = "; ".join(
+                f"{field}: {theirs} where {dialect_name} has {ours}"
+                for field, (theirs, ours) in changed.items()
+            )
+            turned = tuple((field, theirs) for field, (theirs, _) in changed.items())
+            yield Hypothesis(turned, f"quantizes as dialect {other} does ({words})")
+
+
 Slip = tuple[dict[str, Any], str]
 
 
@@ -140,7 +161,8 @@ def _quantize() -> Iterator[Slip]:
     yield from _rows("scale_row", "the scale", "row")
     yield {"nan_code": "low"}, "gives a NaN element the lowest code instead of 0"
     yield {"nan_code": "high"}, "gives a NaN element the highest code instead of 0"
-    yield {"flush": True}, "flushes subnormals to zero"
+    yield {"flush": "inputs"}, "flushes subnormals of x to zero"
+    yield {"flush": "all"}, "flushes subnormals to zero (ftz)"
 
 
 def _dynamic() -> Iterator[Slip]:
@@ -211,6 +233,10 @@ def _gemm() -> Iterator[Slip]:
         yield {"k_of": knobs.whole_of(step)}, f"drops the tail of K: the last K % {step} products"
     for end in ("last", "first"):
         yield {"k_of": knobs.all_but(1, end)}, f"leaves out the {end} product of K"
+    for step in (4, 8, 16, 32, 64, 128):
+        for at in (step - 1, 0):
+            where = f"leaves out the products at a tile edge: k % {step} == {at}"
+            yield {"k_of": knobs.all_but_every(step, at)}, where
     for count in (16, 32, 64, 128):
         yield {"k_of": knobs.head(count)}, f"adds the first {count} products of K only"
     yield {"b_layout": "KN"}, "reads b as (K, N), not as the K-major (N, K)"

@@ -201,5 +201,6 @@ def lanes(threads: int, vector: int, keep: Callable[[Array], Array]) -> Columns:
     return lambda K: keep(np.arange(K) // vector % threads)
 
 
-def every(step: int, start: int = 0) -> Columns:
-    return lambda K: np.arange(K) % step == start
+def all_but_every(step: int, at: int) -> Columns:
+    """Without the columns k with k % step == at."""
+    return lambda K: np.arange(K) % step != at

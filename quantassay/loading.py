@@ -15,14 +15,11 @@ import sys
 import traceback
 from pathlib import Path
 
+from quantassay.errors import LoadError
 from reference.op import Kernel, kernels
 
 GROUP = "quantassay.kernels"
 BUILT_IN = {"cupy": "kernels_cupy", "numba": "kernels_numba"}  # as pyproject.toml has them
-
-
-class LoadError(Exception):
-    """A wing or a user's file cannot be used; the message says which, where and why."""
 
 
 def load_wings() -> None:

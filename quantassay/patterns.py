@@ -142,7 +142,7 @@ def _places() -> Iterator[tuple[str, Callable[[Wrong], bool | None]]]:
     for axis, name in ((1, "column"), (0, "row")):
         yield f"all wrong elements lie in the last {name}", _last(axis)
         yield f"all wrong elements lie in the first {name}", _residue(axis, None, 0)
-        for step in reversed(STEPS):
+        for step in STEPS:
             words = f"all wrong elements lie in the tail: the last {name}s % {step}"
             yield words, _tail(axis, step)
         for step in reversed(STEPS):

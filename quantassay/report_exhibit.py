@@ -107,7 +107,6 @@ def layer_exhibit(layer: Layer, examples: int = 3) -> LayerExhibit:
     values, counts = np.unique(difference[differs], return_counts=True)
     relative = np.abs(second.scales - first.scales) / np.where(first.scales == 0, 1, first.scales)
     outputs = [_output(layer, dialect) for dialect in (FIRST, SECOND)]
-    exact = layer.activations.astype(np.float64) @ layer.weight.astype(np.float64).T + layer.bias
     return LayerExhibit(
         layer=layer.name,
         kind=layer.kind,
@@ -120,7 +119,7 @@ def layer_exhibit(layer: Layer, examples: int = 3) -> LayerExhibit:
         on_ties=int((differs & ties[1]).sum()),
         quotient_ties=(int(ties[0].sum()), int(ties[1].sum())),
         buckets=_buckets(np.abs(wide[0]), differs),
-        output_error=(error(exact, outputs[0]), error(exact, outputs[1])),
+        output_error=(error(layer.exact, outputs[0]), error(layer.exact, outputs[1])),
         output_difference=error(outputs[0], outputs[1]),
         examples=_examples(layer, x, first, second, differs, examples),
     )

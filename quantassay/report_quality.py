@@ -88,7 +88,6 @@ def layer_quality(layer: Layer, dialect: str) -> LayerQuality:
     x_codes, x_scales = quantize_per_token(x, dialect=dialect)
     t_codes, t_scales = quantize_per_tensor(x, dialect=dialect)
     out = int8_linear(x, w_codes, w_scales, layer.bias, dialect=dialect, out_dtype="fp16")
-    exact = layer.activations.astype(np.float64) @ layer.weight.astype(np.float64).T + layer.bias
     return LayerQuality(
         layer.name,
         layer.kind,
@@ -99,7 +98,7 @@ def layer_quality(layer: Layer, dialect: str) -> LayerQuality:
         weights=error(layer.weight, dequantize(w_codes, w_scales)),
         activations=error(layer.activations, dequantize(x_codes, x_scales)),
         activations_per_tensor=error(layer.activations, dequantize(t_codes, t_scales)),
-        output=error(exact, out),
+        output=error(layer.exact, out),
     )
 
 

@@ -90,6 +90,7 @@ def size(op: Op, case: Case) -> tuple[Any, ...]:
         op.dtypes.index(made.dtype),
         options.index(chosen) if chosen else 0,
         op.kinds.index(made.kind),
+        case.shift,
         made.seed,
     )
 

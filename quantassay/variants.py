@@ -50,7 +50,7 @@ def quantize(x: Array, given: Float32 | None, knobs: Settings) -> tuple[Array, F
     if given is None:
         amax = _amax(wide, knobs)
         scale = rounded(canonical_nan(amax / F32(knobs.get("levels", 127))))
-        if knobs.get("flush"):
+        if knobs.get("flush") == "all":
             scale = _flush(scale)
         scale = np.maximum(scale, F32(knobs.get("least_scale", 0)))
         if "zero_scale" in knobs:
@@ -229,14 +229,13 @@ def _gemm(inputs: Mapping[str, Any], knobs: Settings) -> Outputs:
 
 
 def _epilogue(inputs: Mapping[str, Any], knobs: Settings) -> Outputs:
-    names = ("acc", "a_scales", "b_scales", "bias")
-    return (epilogue(*(inputs[name] for name in names), knobs),)
+    vectors = inputs["a_scales"], inputs["b_scales"], inputs["bias"]
+    return (epilogue(inputs["acc"], *vectors, knobs),)
 
 
 def _gemm_dequant(inputs: Mapping[str, Any], knobs: Settings) -> Outputs:
     acc = gemm(inputs["a"], inputs["b"], knobs)
-    names = ("a_scales", "b_scales", "bias")
-    return (epilogue(acc, *(inputs[name] for name in names), knobs),)
+    return (epilogue(acc, inputs["a_scales"], inputs["b_scales"], inputs["bias"], knobs),)
 
 
 def _linear(inputs: Mapping[str, Any], knobs: Settings) -> Outputs:

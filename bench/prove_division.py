@@ -1,0 +1,95 @@
+"""Proof by exhaustion that the kernels' division-free quotient gives the code that division gives.
+
+`divide_fast` in kernels_cupy/dialect.cuh replaces x / s by three fused operations. Its quotient is
+within a few ulps of x / s, so a code can differ only where x lies within a few ulps of a rounding
+threshold (k + 1/2) * s. For every one of the 2**23 significands of s, every k that a clamp leaves
+(0..127) and the 9 floats around each threshold this runs both and compares the codes: 9.7e9 pairs.
+Powers of two only shift exponents: the kernels use the form for 2**-64 <= s <= 2**64, where nothing
+under- or overflows.
+
+    python -m bench.prove_division          # seconds; exit status 1 if any pair differs
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, prange, types
+from numba.extending import intrinsic
+
+SIGNIFICANDS = 1 << 23
+THRESHOLDS = 128
+ULPS = 4
+
+
+@intrinsic
+def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
+    """a * b + c with one rounding, in float32."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.fma(*args)
+
+    return types.float32(types.float32, types.float32, types.float32), generate
+
+
+@intrinsic
+def from_bits(typingctx: Any, bits: Any) -> Any:
+    """The float32 with these bits."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.FloatType())
+
+    return types.float32(types.int32), generate
+
+
+@intrinsic
+def to_bits(typingctx: Any, value: Any) -> Any:
+    """The bits of a float32."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.IntType(32))
+
+    return types.int32(types.float32), generate
+
+
+@njit(parallel=True)
+def differing(first: int, last: int, broken: bool) -> int:
+    """Pairs (x, s) whose codes differ, for significands first..last. `broken` leaves out the last
+    correction: the count must then not be zero.
+    """
+    wrong = 0
+    for significand in prange(first, last):
+        s = from_bits(np.int32(0x3F800000 + significand))
+        inverse = np.float32(1.0) / s
+        tail = fma(-s, inverse, np.float32(1.0)) * inverse
+        for k in range(THRESHOLDS):
+            centre = to_bits(np.float32((np.float64(k) + 0.5) * np.float64(s)))
+            for step in range(-ULPS, ULPS + 1):
+                x = from_bits(np.int32(centre + step))
+                q = fma(x, inverse, x * tail) if not broken else x * inverse
+                if not broken:
+                    q = fma(fma(-q, s, x), inverse, q)
+                if np.rint(q) != np.rint(x / s):
+                    wrong += 1
+    return wrong
+
+
+def main() -> int:
+    start = time.perf_counter()
+    caught = differing(0, 1 << 12, True)
+    print(f"control: the quotient x * (1/s) differs on {caught} pairs of the first 4096 s")
+    chunk, wrong = SIGNIFICANDS // 64, 0
+    for number in range(64):
+        wrong += differing(number * chunk, (number + 1) * chunk, False)
+        print(f"\r{number + 1}/64, differing: {wrong}", end="", flush=True)
+    pairs = SIGNIFICANDS * THRESHOLDS * (2 * ULPS + 1)
+    print(f"\n{pairs:,} pairs, {wrong} differ, {time.perf_counter() - start:.0f} s")
+    return 1 if wrong or not caught else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

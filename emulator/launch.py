@@ -1,0 +1,244 @@
+"""The public way in: compile PTX, launch kernels, get statistics or an EmulatorError.
+
+Contract:
+    module = compile(ptx)                       parsed once per text
+    stats = module.kernel("name").launch(grid, block, args, shared_bytes=0, seed=0)
+A launch runs all blocks, writes into the arrays in `args` and returns Stats; on the first finding
+it raises EmulatorError and leaves ordinary arrays as they were (memory from `emulator.empty` is
+written as the kernel goes). Machine code is made at a kernel's first launch. Launches run one at a
+time; other threads wait. Races between blocks on global memory are not looked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from emulator import arguments, block_coverage, faults, lower, memory, ptx, scheduler, state, trace
+from emulator.arena import Arena
+from emulator.arguments import Dims
+from emulator.layout import BUFFER, TRACE, Fault
+from emulator.stats import Stats, collect
+
+FUEL = 50_000_000  # loop iterations of one thread
+SLICE_SECONDS = 0.05  # between two looks at the keyboard
+
+_lock = threading.Lock()
+_arena = Arena()
+
+
+class SharedLimitError(faults.EmulatorError, ValueError):
+    """More shared memory than a block can have."""
+
+
+class Module:
+    """A parsed PTX module; `kernels` are the names of its entries."""
+
+    def __init__(self, text: str, name: str, approximate: frozenset[str]) -> None:
+        self.parsed = ptx.parse(text)
+        self.name = name or hashlib.sha256(text.encode()).hexdigest()[:12]
+        self.kernels = tuple(self.parsed.entries)
+        self.approximate = approximate
+        self._kernels: dict[str, Kernel] = {}
+
+    def kernel(self, name: str) -> Kernel:
+        """A kernel by its name in the PTX. Raises ValueError, listing the names there are."""
+        if name not in self.parsed.entries:
+            known = ", ".join(self.kernels) or "none"
+            raise ValueError(f"kernel: got {name!r}; this module has: {known}")
+        return self._kernels.setdefault(name, Kernel(self, name))
+
+
+@lru_cache(maxsize=256)
+def _module(text: str, name: str, approximate: frozenset[str]) -> Module:
+    return Module(text, name, approximate)
+
+
+def compile(text: str, *, name: str = "", approximate: Iterable[str] = ()) -> Module:  # noqa: A001
+    """Parse PTX. `name` is what coverage() calls the module (else a hash of the text).
+
+    approximate: opcodes whose last bits PTX leaves open ("ex2.approx.f32") and that may run all the
+    same. Raises emulator.UnsupportedPTX with the PTX line for what the emulator does not know.
+    """
+    return _module(text, name, frozenset(approximate))
+
+
+class Kernel:
+    """One entry of a module."""
+
+    def __init__(self, module: Module, name: str) -> None:
+        self.module, self.name = module, name
+        self._compiled: dict[tuple[bool, bool], lower.CompiledKernel] = {}
+
+    def compiled(self, *, checks: bool = True, traced: bool = False) -> lower.CompiledKernel:
+        """Machine code of one variant, made when first asked for."""
+        found = self._compiled.get((checks, traced))
+        if found is None:
+            found = lower.compile_kernel(
+                self.module.parsed,
+                self.name,
+                checks=checks,
+                trace=traced,
+                approximate=self.module.approximate,
+            )
+            self._compiled[checks, traced] = found
+        return found
+
+    def launch(
+        self,
+        grid: int | Sequence[int],
+        block: int | Sequence[int],
+        args: Sequence[Any],
+        *,
+        shared_bytes: int = 0,
+        seed: int = 0,
+        trace: bool | int = False,
+        checks: bool = True,
+        fuel: int = FUEL,
+        buffers: Sequence[np.ndarray] = (),
+    ) -> Stats:
+        """Run the kernel.
+
+        args: one per parameter: an array (its pointer), a NumPy scalar of the parameter's size, an
+        int, None (a null pointer) or bytes (a struct by value). seed: 0 runs blocks, warps and
+        lanes in natural order, any other number permutes them. trace: True, or how many thread
+        blocks to trace. checks: False skips bounds, initialisation and race checks (wild accesses
+        then crash the process). fuel: loop iterations that one thread may take. buffers: arrays
+        from `emulator.empty` that the kernel reaches through pointers inside structs.
+
+        Raises ValueError or TypeError for bad arguments, EmulatorError for a finding.
+        """
+        code = self.compiled(checks=checks, traced=bool(trace))
+        grid3 = arguments.dims("grid", grid, arguments.MAX_GRID)
+        block3 = arguments.dims("block", block, arguments.MAX_BLOCK)
+        arguments.check_block(code, block3)
+        for name, value in (("seed", seed), ("trace", trace)):
+            if value < 0:
+                raise ValueError(f"{name}: got {value}; allowed: >= 0")
+        if fuel < 1:
+            raise ValueError(f"fuel: got {fuel}; allowed: >= 1")
+        shared = arguments.shared_size(code, shared_bytes)
+        if shared > arguments.SHARED_LIMIT:
+            raise _too_much_shared(code, shared)
+        blocks = grid3[0] * grid3[1] * grid3[2]
+        traced = blocks if trace is True else min(int(trace), blocks)
+        job = _Job(self, code, grid3, block3, shared, seed, traced, checks, fuel)
+        extra = [(f"buffers[{i}] ({a.dtype} {a.shape})", a) for i, a in enumerate(buffers)]
+        with _lock:
+            return job.run(args, extra)
+
+
+def _too_much_shared(code: lower.CompiledKernel, size: int) -> SharedLimitError:
+    return SharedLimitError(
+        code.name,
+        Fault.SHARED_LIMIT,
+        code.sites[0],
+        (0, 0, 0),
+        (0, 0, 0),
+        f"shared memory: {size} bytes ({code.shared_static_size} static) for one block; allowed: "
+        f"up to {arguments.SHARED_LIMIT}",
+        1,
+    )
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One launch, its geometry checked."""
+
+    kernel: Kernel
+    code: lower.CompiledKernel
+    grid: Dims
+    block: Dims
+    shared: int
+    seed: int
+    traced: int  # thread blocks
+    checks: bool
+    fuel: int
+
+    def run(self, args: Sequence[Any], extra: list[tuple[str, np.ndarray]]) -> Stats:
+        """Execute all blocks. Raises EmulatorError."""
+        code, run, context = self.code, _arena.run, _arena.context[0]
+        parameters = arguments.Parameters(code, args)
+        staging = memory.Staging([*parameters.arrays, *extra])
+        parameters.point(staging.addresses[: len(parameters.arrays)])
+        variables = self.kernel.module.parsed.globals.values()
+        ranges = staging.ranges() + [
+            memory.Range(v.address, v.size, 0, f"variable {v.name}") for v in variables
+        ]
+        table = memory.buffer_table(ranges)
+        cache = np.zeros(len(code.sites), BUFFER)
+        counts = np.zeros(len(code.blocks), np.uint64)
+        totals = np.zeros((len(code.sites), trace.KINDS, trace.COLUMNS), np.int64)
+
+        _arena.prepare(self.grid, self.block, code.frame_size, self.shared, self.checks, self.seed)
+        run[state.STEP] = code.step_address
+        run[state.FUEL] = self.fuel
+        run[state.BUFFERS], run[state.BUFFER_COUNT] = table.ctypes.data, len(ranges)
+        context["params"] = parameters.address
+        context["buffers"], context["buffer_count"] = table.ctypes.data, len(ranges)
+        context["site_cache"] = cache.ctypes.data
+        context["coverage"] = counts.ctypes.data
+        context["dynamic_shared_size"] = max(0, self.shared - code.dynamic_offset)
+        self._run_blocks(ranges, totals)
+
+        staging.copy_back()
+        block_coverage.add(self.kernel.module.name, self.kernel.name, code.blocks, counts)
+        return collect(code, counts, totals, self.traced)
+
+    def _run_blocks(self, ranges: list[memory.Range], totals: np.ndarray) -> None:
+        run = _arena.run
+        total = self.grid[0] * self.grid[1] * self.grid[2]
+        order = np.random.default_rng(self.seed).permutation(total) if self.seed else None
+        run[state.BLOCK_ORDER] = 0 if order is None else order.ctypes.data
+        self._run_traced(ranges, totals)
+        first, length = self.traced, 1
+        while first < total:  # in slices of growing length, so that an interrupt is heard
+            last = min(total, first + length)
+            started = time.perf_counter()
+            self._run_slice(ranges, first, last)
+            if time.perf_counter() - started < SLICE_SECONDS:
+                length *= 2
+            first = last
+
+    def _run_traced(self, ranges: list[memory.Range], totals: np.ndarray) -> None:
+        context = _arena.context[0]
+        records = np.empty(trace.CAPACITY if self.traced else 0, TRACE)
+        context["trace"], context["trace_capacity"] = records.ctypes.data, len(records)
+        for position in range(self.traced):
+            context["trace_count"] = 0
+            self._run_slice(ranges, position, position + 1)
+            count = int(context["trace_count"])
+            if count > len(records):
+                raise MemoryError(
+                    f"trace: got {count} accesses in one block; allowed: {len(records)}"
+                )
+            threads = self.block[0] * self.block[1] * self.block[2]
+            trace.account(records, count, threads, totals)
+        context["trace_capacity"] = 0
+
+    def _run_slice(self, ranges: list[memory.Range], first: int, last: int) -> None:
+        run = _arena.run
+        if scheduler.run_blocks(run, first, last) == 0:
+            return
+        raise faults.error(
+            faults.Scene(
+                self.kernel.name,
+                self.code.sites,
+                run,
+                _arena.threads[: int(run[state.THREAD_COUNT])],
+                self.grid,
+                self.block,
+                ranges,
+                int(run[state.SHARED_AT]),
+                self.shared,
+                min(self.shared, self.code.shared_static_size),
+                self.fuel,
+            )
+        )

@@ -1,0 +1,229 @@
+"""Checks and traces around memory accesses, inlined into the kernel.
+
+Contract: `guard(low, space, address, size, action)` emits the checks of one access of `size` bytes
+(vector accesses count whole) and returns the host address as i64. For shared memory `address` is
+the offset in the window, elsewhere it is a host address. action: read, write, strong_read,
+strong_write, atomic.
+
+Global and constant memory: natural alignment, inside one BUFFER, and initialised where the buffer
+has a shadow. The range that a site hit last is cached per site. Shared memory: alignment, bounds,
+then the race shadow (prelude.py), unless CONTEXT.writer_shadow is 0. Local memory and parameters:
+alignment and bounds. Generic addresses: whichever window holds them. Local memory is not checked
+for uninitialised reads.
+"""
+
+from __future__ import annotations
+
+from emulator.layout import BUFFER, CONTEXT, Fault, offset
+from emulator.lowering import Lowering
+
+STORES = ("write", "strong_write", "atomic")
+ONES = {n: str(int.from_bytes(b"\x01" * n, "little")) for n in (1, 2, 4, 8, 16, 32)}
+
+
+def guard(low: Lowering, space: str, address: str, size: int, action: str) -> str:
+    """Check and trace; returns the host address."""
+    if space == "shared":
+        host = low.value(f"add i64 {low.entry_load('shared', 'i64')}, {address}")
+        if low.checks:
+            _shared(low, address, host, size, action)
+        _trace(low, host, size, action, shared=True)
+        return host
+    if space == "generic":
+        _generic(low, address, size, action)
+        return address
+    if space in ("global", "const"):
+        if low.checks:
+            _global(low, address, size, action)
+        _trace(low, address, size, action, shared=False)
+    elif low.checks:
+        _window(low, space, address, size, action)
+    return address
+
+
+def trace_value(low: Lowering, host: str, size: str, kind: int) -> None:
+    """Append a TRACE record with a size (i16) known only at run time."""
+    if low.trace:
+        low.helper(
+            "void", "trace", ("ptr", "%thread"), ("ptr", "%context"), ("i64", host),
+            ("i32", str(low.now.site)), ("i16", size), ("i16", str(kind)),
+        )  # fmt: skip
+
+
+def _trace(low: Lowering, host: str, size: int, action: str, shared: bool) -> None:
+    trace_value(low, host, str(size), (action in STORES) | shared << 1)
+
+
+def in_shared(low: Lowering, host: str) -> tuple[str, str]:
+    """(offset, i1): the place of a host address in the shared window, and whether it lies there."""
+    place = low.value(f"sub i64 {host}, {low.entry_load('shared', 'i64')}")
+    return place, low.value(f"icmp ult i64 {place}, {_shared_size(low)}")
+
+
+def _shared_size(low: Lowering) -> str:
+    return low.resize(low.entry_load("shared_size", "i32"), 32, 64)
+
+
+def _slots(low: Lowering) -> tuple[str, int]:
+    """(address, length) of the thread's own memory: local variables and call parameters."""
+    return low.value("ptrtoint ptr %frame to i64"), low.slots_size
+
+
+def _params(low: Lowering) -> tuple[str, int]:
+    """(address, length) of the kernel's parameters."""
+    params = low.program.entry.params
+    return low.context("params", kind="i64"), params[-1].offset + params[-1].size if params else 0
+
+
+def _aligned(low: Lowering, address: str, size: int) -> str:
+    if size == 1:
+        return "true"
+    return low.value(f"icmp eq i64 {low.value(f'and i64 {address}, {size - 1}')}, 0")
+
+
+def _require(low: Lowering, inside: str, aligned: str, host: str, size: int, action: str) -> None:
+    """Go on if both hold, else fault."""
+    bad, good = low.fresh("bad"), low.fresh("good")
+    low.branch(low.value(f"and i1 {inside}, {aligned}"), good, bad)
+    low.label(bad)
+    kinds = f"i32 {int(Fault.OUT_OF_BOUNDS)}, i32 {int(Fault.MISALIGNED)}"
+    low.fail(low.value(f"select i1 {aligned}, {kinds}"), host, size, action in STORES)
+    low.label(good)
+
+
+def _within(low: Lowering, window: tuple[str, int], address: str, size: int) -> str:
+    """i1: an access of `size` bytes lies inside (address, length)."""
+    base, length = window
+    place = low.value(f"sub i64 {address}, {base}")
+    return low.value(f"icmp ult i64 {place}, {max(0, length - size + 1)}")
+
+
+def _window(low: Lowering, space: str, address: str, size: int, action: str) -> None:
+    """Local memory; or parameters, of the kernel or of an inlined call."""
+    inside = _within(low, _slots(low), address, size)
+    if space == "param":
+        inside = low.value(f"or i1 {inside}, {_within(low, _params(low), address, size)}")
+    _require(low, inside, _aligned(low, address, size), address, size, action)
+
+
+def _me(low: Lowering) -> str:
+    """This thread's shadow word."""
+    epoch, warps = offset(CONTEXT, "epoch"), offset(CONTEXT, "warp_epoch")
+    low.at_entry("lane", _entry_field("lane", "%thread", low.thread_offset("lane")))
+    low.at_entry("warp", _entry_field("warp", "%thread", low.thread_offset("warp")))
+    return low.at_entry(
+        "me",
+        [
+            *_entry_field("epoch", "%context", epoch),
+            "%warp.64 = zext i32 %warp to i64",
+            f"%warp.base = getelementptr i8, ptr %context, i64 {warps}",
+            "%warp.p2 = getelementptr i32, ptr %warp.base, i64 %warp.64",
+            "%warp_epoch = load i32, ptr %warp.p2",
+            "%me.e = and i32 %epoch, 2047",
+            "%me.we = and i32 %warp_epoch, 511",
+            "%me.we.s = shl i32 %me.we, 11",
+            "%me.l = shl i32 %lane, 20",
+            "%me.w = shl i32 %warp, 25",
+            "%me.1 = or i32 %me.e, %me.we.s",
+            "%me.2 = or i32 %me.l, %me.w",
+            "%me = or i32 %me.1, %me.2",
+        ],
+    )
+
+
+def _entry_field(name: str, base: str, where: int) -> list[str]:
+    return [
+        f"%{name}.p = getelementptr i8, ptr {base}, i64 {where}",
+        f"%{name} = load i32, ptr %{name}.p",
+    ]
+
+
+def _shared(low: Lowering, place: str, host: str, size: int, action: str) -> None:
+    length = _shared_size(low)
+    room = low.value(f"sub i64 {length}, {size - 1}")
+    fits = low.value(f"icmp uge i64 {length}, {size}")
+    inside = low.value(f"and i1 {fits}, {low.value(f'icmp ult i64 {place}, {room}')}")
+    _require(low, inside, _aligned(low, place, size), host, size, action)
+    watch, done, bad = low.fresh("watch"), low.fresh("done"), low.fresh("bad")
+    writers, readers = (low.entry_load(f"{who}_shadow", "ptr") for who in ("writer", "reader"))
+    low.branch(low.value(f"icmp eq ptr {writers}, null"), done, watch)
+    low.label(watch)
+    found = low.helper(
+        "i32", f"shared_{action}_{size}", ("ptr", writers), ("ptr", readers), ("i32", _me(low)),
+        ("i64", place),
+    )  # fmt: skip
+    low.branch(low.value(f"icmp eq i32 {found}, 0"), done, bad)
+    low.label(bad)
+    low.fail(low.value(f"sub i32 {found}, 1"), host, size, action in STORES)
+    low.label(done)
+
+
+def _global(low: Lowering, address: str, size: int, action: str) -> None:
+    table = low.entry_load("site_cache", "ptr")
+    where = low.now.site * BUFFER.itemsize
+    cache = low.value(f"getelementptr i8, ptr {table}, i64 {where}")
+    start = low.load("i64", cache, 0, "cache")
+    starts = low.load("i64", cache, offset(BUFFER, "size"), "cache")
+    inside = low.value(f"icmp ult i64 {low.value(f'sub i64 {address}, {start}')}, {starts}")
+    miss, hit = low.fresh("miss"), low.fresh("hit")
+    aligned = _aligned(low, address, size)
+    low.branch(low.value(f"and i1 {inside}, {aligned}"), hit, miss)
+    low.label(miss)
+    buffers = low.entry_load("buffers", "ptr")
+    count = low.entry_load("buffer_count", "i32")
+    found = low.helper(
+        "i32", "find_buffer", ("ptr", cache), ("ptr", buffers), ("i32", count),
+        ("i64", address), ("i32", str(size)),
+    )  # fmt: skip
+    bad = low.fresh("bad")
+    low.branch(low.value(f"icmp eq i32 {found}, 0"), hit, bad)
+    low.label(bad)
+    low.fail(low.value(f"sub i32 {found}, 1"), address, size, action in STORES)
+    low.label(hit)
+    _initialised(low, cache, address, size, action)
+
+
+def _initialised(low: Lowering, cache: str, address: str, size: int, action: str) -> None:
+    """Read or write the shadow bytes, if the buffer that the cache entry names has any."""
+    delta = low.load("i64", cache, offset(BUFFER, "shadow"), "cache")
+    tracked, done = low.fresh("tracked"), low.fresh("done")
+    low.branch(low.value(f"icmp eq i64 {delta}, 0"), done, tracked)
+    low.label(tracked)
+    pointer = low.value(f"inttoptr i64 {low.value(f'add i64 {address}, {delta}')} to ptr")
+    kind = f"i{8 * size}"
+    if action in ("write", "strong_write"):
+        low.store(kind, ONES[size], pointer, 0, "shadow")
+    else:
+        written = low.load(kind, pointer, 0, "shadow")
+        bad = low.fresh("bad")
+        low.branch(low.value(f"icmp eq {kind} {written}, {ONES[size]}"), done, bad)
+        low.label(bad)
+        low.fail(str(int(Fault.UNINITIALISED)), address, size, action == "atomic")
+        low.label(done)
+        return
+    low.jump(done)
+    low.label(done)
+
+
+def _generic(low: Lowering, address: str, size: int, action: str) -> None:
+    """Find the window of a generic address, then check as there."""
+    done = low.fresh("generic")
+    if low.program.shared:
+        place, yes = in_shared(low, address)
+        shared, other = low.fresh("shared"), low.fresh("other")
+        low.branch(yes, shared, other)
+        low.label(shared)
+        guard(low, "shared", place, size, action)
+        low.jump(done)
+        low.label(other)
+    private = _within(low, _slots(low), address, 1)
+    private = low.value(f"or i1 {private}, {_within(low, _params(low), address, 1)}")
+    window, other = low.fresh("window"), low.fresh("other")
+    low.branch(private, window, other)
+    low.label(window)
+    guard(low, "param", address, size, action)
+    low.jump(done)
+    low.label(other)
+    guard(low, "global", address, size, action)
+    low.jump(done)
+    low.label(done)

@@ -1,0 +1,91 @@
+// The W8A8 linear layer in one launch: each block quantizes its rows of x on the way into shared
+// memory, multiplies them with the weights by dp4a and dequantizes. Bit for bit the composition of
+// quantize_rows, gemm_tiled and epilogue; the contract is that of reference/int8_linear.py.
+//
+// Every block of a row tile reads x twice (once for the amax, once for the codes) and derives the
+// same scales, so that no block waits for another.
+//
+// Defines: INPUT (format of x), the dialect's rules, VECTOR (elements per load of x), COPY (bytes
+// per load of w_codes), OUTPUT.
+
+#include "reduce.cuh"
+#include "tile_dp4a.cuh"
+
+using Elements = Pack<VECTOR * sizeof(Input)>;
+
+// 16 elements of a row to codes; zeros beyond K.
+template <bool FAST>
+__device__ Pack<16> quantize_chunk(const Input* x, int k, int K, const Multiplier& m) {
+    int code[16];
+#pragma unroll
+    for (int v = 0; v < 16; v += VECTOR) {
+        const Elements elements = k + v < K ? Elements::load(x + k + v) : Elements{};
+#pragma unroll
+        for (int i = 0; i < VECTOR; i++)
+            code[v + i] = quantize_dynamic<FAST>(element<INPUT>(elements, i), m);
+    }
+    return pack_codes(code);
+}
+
+// The rows of x that one block works on, as codes.
+struct QuantizedRows {
+    const Input* x;                 // INPUT (rows, K), from the block's first row on
+    const Multiplier* multipliers;  // one per row of the tile
+    int rows, K;
+
+    __device__ Pack<16> chunk(int row, int k) const {
+        if (row >= rows || k >= K) return Pack<16>{};
+        const Input* from = x + static_cast<size_t>(row) * K;
+        const Multiplier m = multipliers[row];
+        return m.fast ? quantize_chunk<true>(from, k, K, m) : quantize_chunk<false>(from, k, K, m);
+    }
+};
+
+// One warp per row in turn: amax, then the row's multiplier.
+__device__ inline void find_multipliers(const Input* x, int rows, int K, Multiplier* multipliers) {
+    for (int row = threadIdx.x / 32; row < min(rows, TILE); row += TILE_THREADS / 32) {
+        const Input* from = x + static_cast<size_t>(row) * K;
+        unsigned amax = 0;
+        for (int k = threadIdx.x % 32 * VECTOR; k < K; k += 32 * VECTOR) {
+            const Elements elements = Elements::load(from + k);
+#pragma unroll
+            for (int i = 0; i < VECTOR; i++)
+                amax = absolute_maximum(amax, element<INPUT>(elements, i));
+        }
+        const Multiplier m = make_multiplier(warp_maximum(amax));
+        if (threadIdx.x % 32 == 0) multipliers[row] = m;
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(TILE_THREADS) linear_prologue(
+    const Input* __restrict__ x,              // INPUT (M, K)
+    const signed char* __restrict__ w_codes,  // s8 (N, K)
+    const float* __restrict__ w_scales,       // fp32 (N,)
+    const float* __restrict__ bias,           // fp32 (N,) or null
+    Output* __restrict__ out,                 // OUTPUT (M, N)
+    int M, int N, int K) {
+    __shared__ Multiplier multipliers[TILE];
+    const int row_tiles = (M + TILE - 1) / TILE;
+    const int m0 = blockIdx.x % row_tiles * TILE, n0 = blockIdx.x / row_tiles * TILE;
+    x += static_cast<size_t>(m0) * K;
+    find_multipliers(x, M - m0, K, multipliers);
+    __syncthreads();
+
+    const QuantizedRows x_rows = {x, multipliers, M - m0, K};
+    const CodeRows w_rows = {w_codes + static_cast<size_t>(n0) * K, N - n0, K};
+    int acc[4][4] = {};
+    multiply_tile(x_rows, w_rows, K, acc);
+
+    const Results results = {out, nullptr, w_scales, bias, M, N};
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+        const int n = n0 + threadIdx.x % 16 + 16 * j;
+        const Column column = results.column(n);
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const int row = threadIdx.x / 16 + 16 * i;
+            if (m0 + row < M)
+                results.put(m0 + row, n, acc[i][j], multipliers[row].scale, column);
+        }
+    }
+}

@@ -1,0 +1,98 @@
+"""The W8A8 linear layer in its three forms, and the launcher of int8_linear.cu.
+
+Shapes, dtypes and errors are those of reference/int8_linear.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kernels_cupy.geometry import ceil_div, copy_width, format_code, rules, vector_width
+from kernels_cupy.int8_gemm import epilogue, gemm_dequant_mma, gemm_mma
+from kernels_cupy.int8_quantize import FIELDS, VECTOR_BYTES, quantize_per_token
+from kernels_cupy.launch import empty, kernel, run
+from reference.dialects import Dialect
+from reference.numerics import DTYPES, dtype_name
+from reference.validate import check_linear
+
+SOURCE = "int8_linear.cu"
+TILE, THREADS = 64, 256
+
+
+@kernel("int8.linear", "unfused")
+def linear_unfused(
+    x: Any,
+    w_codes: Any,
+    w_scales: Any,
+    bias: Any = None,
+    *,
+    dialect: str = "ieee",
+    out_dtype: str = "fp32",
+) -> Any:
+    """x: fp32, fp16 or bf16 (M, K); w_codes: s8 (N, K); w_scales, bias: fp32 (N,).
+    Returns out_dtype (M, N). Three launches: quantize, GEMM, epilogue.
+    """
+    check_linear(x, w_codes, w_scales, bias, dialect, out_dtype)
+    codes, scales = quantize_per_token(x, dialect=dialect)
+    acc = gemm_mma(codes, w_codes, dialect=dialect)
+    return epilogue(acc, scales, w_scales, bias, dialect=dialect, out_dtype=out_dtype)
+
+
+@kernel("int8.linear", "fused")
+def linear_fused(
+    x: Any,
+    w_codes: Any,
+    w_scales: Any,
+    bias: Any = None,
+    *,
+    dialect: str = "ieee",
+    out_dtype: str = "fp32",
+) -> Any:
+    """As linear_unfused in two launches: quantize, GEMM with the dequant epilogue."""
+    check_linear(x, w_codes, w_scales, bias, dialect, out_dtype)
+    codes, scales = quantize_per_token(x, dialect=dialect)
+    told = {"dialect": dialect, "out_dtype": out_dtype}
+    return gemm_dequant_mma(codes, w_codes, scales, w_scales, bias, **told)
+
+
+def levels(dtype: str) -> tuple[tuple[int, int], ...]:
+    """(elements per load of x, bytes per load of w_codes) that are compiled, widest first."""
+    return (VECTOR_BYTES // DTYPES[dtype].itemsize, 16), (4, 4), (1, 1)
+
+
+def defines(dialect: Dialect, dtype: str, level: tuple[int, int], out_dtype: str) -> dict[str, int]:
+    """The defines of int8_linear.cu."""
+    formats = {"INPUT": format_code(dtype), "OUTPUT": format_code(out_dtype)}
+    widths = {"VECTOR": level[0], "COPY": level[1]}
+    return {**formats, **widths, **rules(dialect, *FIELDS, "epilogue")}
+
+
+def _level(x: Any, w_codes: Any, dtype: str) -> tuple[int, int]:
+    """The widest level that K and both addresses allow."""
+    K, (widest, *_) = x.shape[1], levels(dtype)
+    vector, copy = vector_width(K, [x], widest[0]), copy_width(K, w_codes)
+    return next(level for level in levels(dtype) if level[0] <= vector and level[1] <= copy)
+
+
+@kernel("int8.linear", "prologue")
+def linear_prologue(
+    x: Any,
+    w_codes: Any,
+    w_scales: Any,
+    bias: Any = None,
+    *,
+    dialect: str = "ieee",
+    out_dtype: str = "fp32",
+) -> Any:
+    """As linear_unfused in one launch: x is quantized on its way into the GEMM's tiles."""
+    spoken = check_linear(x, w_codes, w_scales, bias, dialect, out_dtype)
+    (M, K), N = x.shape, w_codes.shape[0]
+    out = empty(x, (M, N), out_dtype)
+    dtype = dtype_name(x.dtype) or ""
+    told = defines(spoken, dtype, _level(x, w_codes, dtype), out_dtype)
+    grid = (ceil_div(M, TILE) * ceil_div(N, TILE),)
+    arrays = x, w_codes, w_scales, bias, out
+    run(SOURCE, "linear_prologue", told, grid, (THREADS,), (*arrays, *map(np.int32, (M, N, K))))
+    return out

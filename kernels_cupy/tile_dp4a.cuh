@@ -1,0 +1,42 @@
+// A 64 x 64 tile of a @ b.T by dp4a: both operands pass through shared memory, so that each code is
+// read from memory once per tile instead of once per result. 256 threads, 4 x 4 results each.
+#pragma once
+
+#include "tile.cuh"
+
+constexpr int TILE = 64;
+constexpr int TILE_THREADS = 256;
+
+// acc[i][j] += row (tid / 16 + 16 i) of a times row (tid % 16 + 16 j) of b.
+// Rows: has Pack<16> chunk(row, k), zeros beyond K and for rows that are not there.
+template <class ARows, class BRows>
+__device__ void multiply_tile(const ARows& a, const BRows& b, int K, int (&acc)[4][4]) {
+    __shared__ __align__(16) signed char a_tile[TILE * DEPTH], b_tile[TILE * DEPTH];
+    const int row = threadIdx.x / 4, chunk = threadIdx.x % 4;
+    const int first = threadIdx.x / 16, second = threadIdx.x % 16;
+    for (int k = 0; k < K; k += DEPTH) {
+        const Pack<16> from_a = a.chunk(row, k + 16 * chunk), from_b = b.chunk(row, k + 16 * chunk);
+        __syncthreads();  // the previous tile has been read
+        from_a.store(a_tile + tile_offset(row, chunk));
+        from_b.store(b_tile + tile_offset(row, chunk));
+        __syncthreads();
+#pragma unroll
+        for (int c = 0; c < 4; c++) {
+            Pack<16> x[4], y[4];
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                x[i] = Pack<16>::load(a_tile + tile_offset(first + 16 * i, c));
+                y[i] = Pack<16>::load(b_tile + tile_offset(second + 16 * i, c));
+            }
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+#pragma unroll
+                for (int j = 0; j < 4; j++)
+#pragma unroll
+                    for (int w = 0; w < 4; w++)
+                        acc[i][j] = __dp4a(
+                            static_cast<int>(x[i].word[w]), static_cast<int>(y[j].word[w]),
+                            acc[i][j]);
+        }
+    }
+}

@@ -1,0 +1,166 @@
+"""Numba kernels to PTX, without a GPU: the only place of this wing that calls the compiler.
+
+Contract: `program(factory, constants, signature, cc)` gives the PTX of the kernel function that
+`factory(*constants)` returns. The compiler is Numba's NVVM with IEEE semantics (no fast-math) and
+line information; the kernel is called by its Python name in the PTX. PTX in which the compiler may
+still contract or approximate a float operation is refused (contraction.py).
+
+Results are kept in memory and on disk under $QUANTASSAY_CACHE (default ~/.cache/quantassay), one
+file per sha256 of: the text of this wing's files and of the factory's own, the factory's name and
+arguments, the signature, the target, and the versions of numba, numba-cuda, llvmlite and NVVM.
+Files are written to a temporary name and renamed, so that a reader never sees half of one. Where
+the folder cannot be written, results live in memory only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from numba import cuda, types
+
+from kernels_numba import contraction
+
+FOLDER = Path(__file__).parent
+EMULATED = (8, 0)  # the target whose PTX the emulator runs
+
+Kernel = Callable[..., None]
+Factory = Callable[..., Kernel]
+Signature = tuple[types.Type, ...]
+_ENTRY = re.compile(r"\.entry\s+([\w$]+)")
+_ENVIRONMENT = re.compile(r"_ZN08NumbaEnv[\w$]+")
+
+
+@dataclass(frozen=True)
+class Program:
+    """One compiled kernel: its entry's name and the PTX."""
+
+    name: str
+    ptx: str
+
+
+_memory: dict[tuple[Any, ...], Program] = {}
+
+
+def program(
+    factory: Factory,
+    constants: tuple[Any, ...],
+    signature: Signature,
+    cc: tuple[int, int] = EMULATED,
+) -> Program:
+    """The PTX of `factory(*constants)` for argument types `signature`, from memory, disk or NVVM.
+
+    `constants` must be hashable and have a telling repr. Raises ContractionError as
+    contraction.py says, and Numba's own errors for a kernel that does not compile.
+    """
+    key = (factory, constants, signature, cc)
+    if key not in _memory:
+        path = _path(factory, constants, signature, cc)
+        found = _read(path)
+        if found is None:
+            found = _compile(factory(*constants), signature, cc)
+            _write(path, found)
+        _memory[key] = found
+    return _memory[key]
+
+
+def forget() -> None:
+    """Empties the cache in memory (not the one on disk)."""
+    _memory.clear()
+
+
+def cache_folder() -> Path:
+    chosen = os.environ.get("QUANTASSAY_CACHE")
+    return Path(chosen) if chosen else Path.home() / ".cache" / "quantassay"
+
+
+def _compile(kernel: Kernel, signature: Signature, cc: tuple[int, int]) -> Program:
+    text, _ = cuda.compile_ptx(
+        kernel, types.void(*signature), cc=cc, opt=True, fastmath=False, lineinfo=True
+    )
+    entry = _ENTRY.search(text)
+    assert entry is not None, "Numba's PTX has one .entry"
+    text = _ENVIRONMENT.sub("numba_environment", text)  # holds the name, mangled once more
+    text = text.replace(entry[1], kernel.__name__)
+    contraction.check(kernel.__name__, text)
+    return Program(kernel.__name__, text)
+
+
+def _path(
+    factory: Factory, constants: tuple[Any, ...], signature: Signature, cc: tuple[int, int]
+) -> Path:
+    parts = (
+        *_sources(inspect.getsourcefile(factory) or ""),
+        f"{factory.__module__}.{factory.__qualname__}",
+        repr(constants),
+        repr(signature),
+        repr(cc),
+        *_toolchain(),
+    )
+    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    return cache_folder() / f"{digest}.numba.ptx"
+
+
+@cache
+def _sources(file: str) -> tuple[str, ...]:
+    """Text of this wing's files, in order of name, and of the one that defines the factory."""
+    files = sorted(FOLDER.glob("*.py"))
+    own = Path(file)
+    if own.is_file() and own.resolve() not in {path.resolve() for path in files}:
+        files.append(own)
+    return tuple(path.read_text() for path in files)
+
+
+@cache
+def _toolchain() -> tuple[str, ...]:
+    """What compiles: package versions, and the NVVM library by its place, size and time."""
+    from cuda import pathfinder
+
+    library = Path(pathfinder.load_nvidia_dynamic_lib("nvvm").abs_path)
+    facts = library.stat()
+    names = ("numba", "numba-cuda", "llvmlite")
+    return (*map(_version, names), str(library), str(facts.st_size), str(facts.st_mtime_ns))
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
+
+
+def _read(path: Path) -> Program | None:
+    try:
+        text = path.read_text()
+    except OSError:
+        return None
+    entry = _ENTRY.search(text)
+    return Program(entry[1], text) if entry else None
+
+
+def _write(path: Path, compiled: Program) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(path, compiled.ptx)
+    except OSError:
+        return  # an unwritable cache: the result stays in memory
+
+
+def _replace(path: Path, text: str) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:16]}-")
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,186 @@
+"""The differential engine: runs kernels against the oracle and finds the smallest wrong input.
+
+Contract: `check_kernel` runs one kernel in one dialect over hostile and seeded random inputs and
+compares every output bit by bit. A kernel fails where an output differs, where it raises on valid
+input, and where it modifies its input. A failure comes with the smallest input found and with the
+reason in words. Results are the same for the same seed; only after a failure may the sweep end
+early (`FAILURES` failing cases or `PATIENCE` seconds), and then the counts are of what was run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from quantassay import devices
+from quantassay.calling import Calling
+from quantassay.cases import Case, cases
+from quantassay.diagnose import Evidence
+from quantassay.errors import UsageError
+from quantassay.results import CheckResult, Counterexample
+from quantassay.running import Outcome, outcome
+from reference.op import OPS, Kernel, get_op
+from reference.op import kernels as registered
+
+__all__ = ["CheckResult", "Counterexample", "check_kernel", "run_checks", "select"]
+
+Progress = Callable[[str, int, int], None]  # (what runs, cases done, cases in all)
+FAILURES = 48
+PATIENCE = 4.0  # seconds
+EVIDENCE = 32  # failing and as many passing cases that the diagnosis is held against
+
+
+def check_kernel(
+    kernel: Kernel,
+    dialect: str,
+    *,
+    examples: int = 100,
+    seed: int = 0,
+    device: str = "auto",
+    on_case: Callable[[], None] | None = None,
+) -> CheckResult:
+    """Hostile cases, then `examples` random ones from `seed`; shrinks and explains a failure.
+
+    Raises UsageError (a ValueError) for a dialect that the kernel does not name, a registration
+    that contradicts the function's signature, or a device that is unknown or not usable.
+    """
+    calling, place = Calling(kernel, get_op(kernel.op), dialect), devices.choose(device)
+    start, tally = time.perf_counter(), _Tally()
+
+    def run(case: Case) -> Outcome:
+        inputs = calling.op.build(case.recipe)
+        return outcome(calling, inputs, case.keywords(), place, shift=case.shift, order=case.order)
+
+    for case in cases(calling.op, dialect, examples=examples, seed=seed, allowed=calling.allowed):
+        tally.add(case, run(case))
+        if on_case is not None:
+            on_case()
+        if tally.enough():
+            break
+    example = None
+    if tally.first is not None:
+        from quantassay.explain import explain  # loads Hypothesis
+
+        evidence = [*tally.failing, *tally.passing]
+        example = explain(calling, place, *tally.first, run, evidence, dialect=dialect, seed=seed)
+    return CheckResult(
+        kernel.op,
+        kernel.wing,
+        kernel.variant,
+        dialect,
+        devices.name(place),
+        tally.cases,
+        tally.elements,
+        tally.mismatches,
+        time.perf_counter() - start,
+        example,
+        example.words if example is not None and example.mismatch is None else None,
+    )
+
+
+def run_checks(
+    ops: Sequence[str] | None = None,
+    wings: Sequence[str] | None = None,
+    dialects: Sequence[str] | None = None,
+    *,
+    device: str = "auto",
+    examples: int = 100,
+    seed: int = 0,
+    kernels: Sequence[Kernel] | None = None,
+    on_progress: Progress | None = None,
+) -> list[CheckResult]:
+    """Checks every registered kernel (or those in `kernels`) that the three filters let through.
+
+    None filters nothing. Raises UsageError where a name is unknown or nothing is left.
+    """
+    chosen = select(ops, wings, dialects, kernels)
+    devices.choose(device)
+    totals = [len(get_op(kernel.op).hostile) + examples for kernel, _ in chosen]
+    done, results = 0, []
+    for (kernel, dialect), total in zip(chosen, totals, strict=True):
+        label, end = f"{kernel.op} {kernel.label} {dialect}", done + total
+
+        def step(label: str = label, end: int = end) -> None:
+            nonlocal done
+            done = min(done + 1, end)
+            if on_progress is not None:
+                on_progress(label, done, sum(totals))
+
+        results.append(
+            check_kernel(kernel, dialect, examples=examples, seed=seed, device=device, on_case=step)
+        )
+        done = end - 1  # a sweep may be shorter than planned
+        step()
+    return results
+
+
+def select(
+    ops: Sequence[str] | None = None,
+    wings: Sequence[str] | None = None,
+    dialects: Sequence[str] | None = None,
+    kernels: Sequence[Kernel] | None = None,
+) -> list[tuple[Kernel, str]]:
+    """(kernel, dialect) pairs that the filters let through.
+
+    Raises UsageError for an unknown name, listing the known ones, and where nothing is left.
+    """
+    pool = list(registered() if kernels is None else kernels)
+    _known("op", ops, OPS)
+    _known("dialect", dialects, {d for op in OPS.values() for d in op.options.get("dialect", ())})
+    _known("wing", wings, {kernel.wing for kernel in pool})
+    chosen = [
+        (kernel, dialect)
+        for kernel in pool
+        if (not ops or kernel.op in ops) and (not wings or kernel.wing in wings)
+        for dialect in kernel.dialects
+        if not dialects or dialect in dialects
+    ]
+    if not chosen:
+        raise UsageError(
+            "no kernel is left to check: "
+            f"op {_words(ops)}, wing {_words(wings)}, dialect {_words(dialects)}, "
+            f"of {len(pool)} registered kernels"
+        )
+    return chosen
+
+
+def _known(what: str, names: Sequence[str] | None, allowed: Iterable[str]) -> None:
+    listed = sorted(allowed)
+    for name in names or ():
+        if name not in listed:
+            raise UsageError(f"{what}: got {name!r}; known: {', '.join(listed) or 'none'}")
+
+
+def _words(names: Sequence[str] | None) -> str:
+    return ", ".join(names) if names else "any"
+
+
+@dataclass
+class _Tally:
+    """Counts, the first failing case, and the runs that a diagnosis is held against."""
+
+    cases: int = 0
+    elements: int = 0
+    mismatches: int = 0
+    failures: int = 0
+    first: tuple[Case, Outcome] | None = None
+    since: float = 0.0
+    failing: list[Evidence] = field(default_factory=list)
+    passing: list[Evidence] = field(default_factory=list)
+
+    def add(self, case: Case, found: Outcome) -> None:
+        self.cases += 1
+        self.elements += found.elements
+        self.mismatches += found.wrong
+        if found.failed:
+            self.failures += 1
+            if self.first is None:
+                self.first, self.since = (case, found), time.perf_counter()
+        kept = self.failing if found.failed else self.passing
+        if found.evidence is not None and len(kept) < EVIDENCE:
+            kept.append(found.evidence)
+
+    def enough(self) -> bool:
+        waited = self.first is not None and time.perf_counter() - self.since > PATIENCE
+        return waited or self.failures >= FAILURES

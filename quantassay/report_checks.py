@@ -1,0 +1,246 @@
+"""The proof in the report: every registered kernel against the oracle, on real layers and on
+hostile inputs.
+
+Contract: on layers, each op's inputs are what the layer itself gives it: real activations and
+weights, then the oracle's codes, scales and accumulators of them, so that every kernel meets real
+data alone and not through another kernel's output. Outputs are compared byte for byte. A kernel
+that raises counts with all its elements. On hostile inputs the differential engine does the work.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.workloads import Layer
+from quantassay import devices
+from quantassay.calling import Calling
+from quantassay.compare import compare
+from quantassay.engine import CheckResult, run_checks
+from reference.dialects import DIALECTS
+from reference.numerics import round_to
+from reference.op import Kernel, Op, as_tuple, get_op
+from reference.op import kernels as registered
+
+Array = NDArray[Any]
+Progress = Callable[[str, int, int], None]  # (what runs, done, in all)
+LAYERS, HOSTILE = "real layers", "hostile"
+# These two are compared with each other in the first exhibit, so both see the same fp16 tensors.
+EXHIBITED = ("article_cuda", "article_torch")
+
+
+@dataclass
+class Check:
+    """One kernel in one dialect on one kind of inputs. `mismatches` counts output elements that
+    differ from the oracle's; `failure` says how and why, in words."""
+
+    op: str
+    wing: str
+    variant: str
+    dialect: str
+    inputs: str
+    device: str
+    cases: int = 0
+    elements: int = 0
+    mismatches: int = 0
+    seconds: float = 0.0
+    failure: str | None = None
+
+    @property
+    def label(self) -> str:
+        return f"{self.wing}/{self.variant}" if self.variant else self.wing
+
+    @property
+    def passed(self) -> bool:
+        return self.mismatches == 0 and self.failure is None
+
+
+@dataclass(frozen=True)
+class Case:
+    """One op's inputs from one layer, with the oracle's outputs."""
+
+    op: Op
+    layer: str
+    dtype: str
+    inputs: Mapping[str, Any]
+    options: Mapping[str, str]
+    expected: tuple[Array, ...]
+
+    @property
+    def elements(self) -> int:
+        return sum(array.size for array in self.expected)
+
+
+@dataclass
+class Tensors:
+    """A layer's tensors in one dialect and dtype: real ones, and the oracle's results on them."""
+
+    dtype: str
+    real: dict[str, Any]
+    made: dict[str, Any] = field(default_factory=dict)
+
+
+# op -> its inputs, as keys of Tensors; in this order each op finds what it needs already made.
+SOURCES: Mapping[str, tuple[str, ...]] = {
+    "int8.quantize_per_token": ("x",),
+    "int8.quantize_per_channel": ("w",),
+    "int8.quantize_per_tensor": ("x",),
+    "int8.quantize_static": ("x", "scales"),
+    "int8.dequantize": ("codes", "scales"),
+    "int8.gemm": ("codes", "w_codes"),
+    "int8.epilogue": ("acc", "scales", "w_scales", "bias"),
+    "int8.gemm_dequant": ("codes", "w_codes", "scales", "w_scales", "bias"),
+    "int8.linear": ("x", "w_codes", "w_scales", "bias"),
+}
+_RESULTS: Mapping[str, tuple[str, ...]] = {
+    "int8.quantize_per_token": ("codes", "scales"),
+    "int8.quantize_per_channel": ("w_codes", "w_scales"),
+    "int8.gemm": ("acc",),
+}
+
+
+def cases(layers: Sequence[Layer], dialect: str) -> Iterator[Case]:
+    """Every op on every layer in one dialect.
+
+    Dtypes turn with the layer through those that the dialect accepts, for inputs and outputs
+    alike, except in the exhibited dialects: fp16 throughout.
+    """
+    allowed = ("fp16",) if dialect in EXHIBITED else DIALECTS[dialect].inputs
+    for number, layer in enumerate(layers):
+        dtype = allowed[number % len(allowed)]
+        real = {
+            "x": round_to(layer.activations, dtype),
+            "w": round_to(layer.weight, dtype),
+            "bias": layer.bias,
+        }
+        yield from _layer_cases(layer, dialect, Tensors(dtype, real))
+
+
+def _layer_cases(layer: Layer, dialect: str, tensors: Tensors) -> Iterator[Case]:
+    for name, sources in SOURCES.items():
+        op = get_op(name)
+        pool = {**tensors.real, **tensors.made}
+        inputs = {arg.name: pool[key] for arg, key in zip(op.inputs, sources, strict=True)}
+        options = {"dialect": dialect}
+        if "out_dtype" in op.options:
+            options["out_dtype"] = tensors.dtype
+        expected = op.expected(inputs, **options)
+        tensors.made.update(zip(_RESULTS.get(name, ()), expected, strict=False))
+        yield Case(op, layer.kind, tensors.dtype, inputs, options, expected)
+
+
+def check_layers(
+    layers: Sequence[Layer],
+    dialects: Sequence[str],
+    wings: Sequence[str] | None = None,
+    *,
+    device: str = "auto",
+    on_progress: Progress | None = None,
+) -> list[Check]:
+    """Every kernel of the wings (None: all) in every dialect on every layer."""
+    where = devices.choose(device)
+    name = devices.name(where)
+    pool = [k for k in registered() if wings is None or k.wing in wings]
+    total = len(layers) * sum(
+        kernel.op in SOURCES and dialect in kernel.dialects
+        for kernel in pool
+        for dialect in dialects
+    )
+    done = 0
+    checks: dict[tuple[str, str, str, str], Check] = {}
+    for dialect in dialects:
+        for case in cases(layers, dialect):
+            for kernel in pool:
+                if kernel.op != case.op.name or dialect not in kernel.dialects:
+                    continue
+                key = (kernel.op, kernel.wing, kernel.variant, dialect)
+                check = checks.setdefault(key, Check(*key, inputs=LAYERS, device=name))
+                _add(check, kernel, case, where)
+                done += 1
+                if on_progress is not None:
+                    words = f"{kernel.op} {kernel.label} {dialect}, {case.layer}"
+                    on_progress(words, done, total)
+    return list(checks.values())
+
+
+def _add(check: Check, kernel: Kernel, case: Case, device: str) -> None:
+    """Runs one case and adds its outcome to the check."""
+    calling = Calling(kernel, case.op, check.dialect)
+    options = {
+        key: value
+        for key, value in case.options.items()
+        if value in calling.allowed.get(key, (value,))
+    }
+    expected = case.expected
+    if options != dict(case.options):  # the kernel gives another output dtype only
+        options = {**case.options, **{key: one[0] for key, one in calling.allowed.items()}}
+        expected = case.op.expected(dict(case.inputs), **options)
+    start = time.perf_counter()
+    failure, wrong = "", 0
+    try:
+        got = run_kernel(calling, case.op, case.inputs, options, device)
+    except Exception as error:  # whatever a kernel raises on valid input is the finding
+        failure, wrong = calling.raised(error), case.elements
+    else:
+        mismatch = compare(case.op, case.inputs, options, got, expected)
+        if mismatch is not None:
+            failure, wrong = mismatch.words, mismatch.all_counts
+    check.seconds += time.perf_counter() - start
+    check.cases += 1
+    check.elements += sum(array.size for array in expected)
+    check.mismatches += wrong
+    if failure and check.failure is None:
+        check.failure = f"layer {case.layer}, {case.dtype}: {failure}"
+
+
+def run_kernel(
+    calling: Calling, op: Op, inputs: Mapping[str, Any], options: Mapping[str, str], device: str
+) -> tuple[Any, ...]:
+    """One call with copies of the inputs on the device; outputs as NumPy arrays."""
+    sent = {arg.name: devices.send(inputs[arg.name], device) for arg in op.inputs}
+    with np.errstate(all="ignore"):
+        result = calling(sent, options)
+    return tuple(devices.fetch(one) for one in as_tuple(result))
+
+
+def check_hostile(
+    dialects: Sequence[str],
+    wings: Sequence[str] | None = None,
+    *,
+    device: str = "auto",
+    examples: int = 20,
+    seed: int = 0,
+    on_progress: Progress | None = None,
+) -> list[Check]:
+    """The differential engine's hostile and random cases, for every kernel."""
+    results = run_checks(
+        None,
+        wings,
+        dialects,
+        device=device,
+        examples=examples,
+        seed=seed,
+        on_progress=on_progress,
+    )
+    return [_from_result(result) for result in results]
+
+
+def _from_result(result: CheckResult) -> Check:
+    return Check(
+        result.op,
+        result.wing,
+        result.variant,
+        result.dialect,
+        HOSTILE,
+        result.device,
+        result.cases,
+        result.elements,
+        result.mismatches,
+        result.seconds,
+        None if result.counterexample is None else str(result.counterexample),
+    )

@@ -1,0 +1,54 @@
+"""What a check gives: plain records, the same for the command line, the report and JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Counterexample:
+    """The smallest failing input found: `case` can be repeated, `words` says what differs there,
+    `reason` why, and `mismatch` is `words` for machines (None where the kernel raised)."""
+
+    case: str
+    words: str
+    reason: str
+    mismatch: dict[str, Any] | None = None
+
+    def __str__(self) -> str:
+        return f"{self.case}\n{self.words}\nreason: {self.reason}"
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What checking one kernel in one dialect gave.
+
+    elements: outputs compared; mismatches: those that differ (all of a case's where the kernel
+    raised). error: what the kernel raised on the smallest failing input, if it raised there.
+    """
+
+    op: str
+    wing: str
+    variant: str
+    dialect: str
+    device: str
+    cases: int
+    elements: int
+    mismatches: int
+    seconds: float
+    counterexample: Counterexample | None = None
+    error: str | None = None
+
+    @property
+    def passed(self) -> bool:
+        return self.counterexample is None
+
+    @property
+    def label(self) -> str:
+        """ "cupy/tiled"."""
+        return f"{self.wing}/{self.variant}" if self.variant else self.wing
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON, with `passed`."""
+        return {**asdict(self), "passed": self.passed}

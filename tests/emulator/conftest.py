@@ -1,0 +1,40 @@
+"""CUDA C++ strings -> kernels of the emulator, for this folder's tests."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+from cuda.bindings import nvrtc
+
+import emulator
+
+OPTIONS = ("--gpu-architecture=compute_80", "-fmad=false", "-lineinfo", "--std=c++17")
+
+
+@cache
+def compile_cuda(source: str) -> str:
+    """PTX of a CUDA C++ source, which NVRTC calls test.cu."""
+    _, program = nvrtc.nvrtcCreateProgram(source.encode(), b"test.cu", 0, [], [])
+    options = [option.encode() for option in OPTIONS]
+    (status,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
+    if status != nvrtc.nvrtcResult.NVRTC_SUCCESS:
+        _, size = nvrtc.nvrtcGetProgramLogSize(program)
+        log = b" " * size
+        nvrtc.nvrtcGetProgramLog(program, log)
+        raise AssertionError(log.decode())
+    _, size = nvrtc.nvrtcGetPTXSize(program)
+    ptx = b" " * size
+    nvrtc.nvrtcGetPTX(program, ptx)
+    nvrtc.nvrtcDestroyProgram(program)
+    return ptx.rstrip(b"\0").decode()
+
+
+@pytest.fixture(scope="session")
+def cuda():
+    """cuda(source, name) -> Kernel."""
+
+    def kernel(source: str, name: str = "k") -> emulator.Kernel:
+        return emulator.compile(compile_cuda(source)).kernel(name)
+
+    return kernel

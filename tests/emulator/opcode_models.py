@@ -1,0 +1,11 @@
+"""Every opcode case: tiny kernels, inputs and models, for the emulator now and for a GPU later."""
+
+from __future__ import annotations
+
+from tests.emulator import opcode_convert, opcode_float, opcode_integer
+from tests.emulator.opcode_case import THREADS, Case
+
+CASES: list[Case] = [*opcode_integer.CASES, *opcode_float.CASES, *opcode_convert.CASES]
+assert len({case.name for case in CASES}) == len(CASES)
+
+__all__ = ["CASES", "THREADS", "Case"]
