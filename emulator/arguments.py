@@ -30,7 +30,7 @@ _LIMIT_DIRECTIVE = re.compile(r"\.(maxntid|reqntid)\s+(\d+)(?:\s*,\s*(\d+))?(?:\
 
 def dims(name: str, value: int | Sequence[int], limits: Dims) -> Dims:
     """A grid or block as (x, y, z)."""
-    given = (value,) if isinstance(value, (int, np.integer)) else tuple(value)
+    given = tuple(value) if isinstance(value, Sequence) else (value,)
     if not 1 <= len(given) <= 3 or not all(isinstance(n, (int, np.integer)) for n in given):
         raise TypeError(f"{name}: got {value!r}; allowed: an int or a tuple of 1 to 3 ints")
     x, y, z = (*(int(n) for n in given), 1, 1)[:3]

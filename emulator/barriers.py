@@ -45,7 +45,9 @@ def arrive(run: Run, warp: int, lane: int) -> bool:
     thread = thread_at(run, warp, lane)
     barrier = load32(thread + ARGS)
     count = load32(thread + ARGS + 4)
-    room = (run[THREAD_COUNT] + WARP - 1) // WARP * WARP
+    room = WARP * run[WARP_COUNT]
+    if count == 0:
+        count = room
     if barrier >= BARRIERS or count % WARP or count > room:
         fault(run, Fault.DIVERGENT_BARRIER, thread, 0, 0, 0, 0)
         return False
@@ -78,13 +80,11 @@ def release(run: Run) -> bool:
 
 @jit
 def _complete(run: Run, barrier: int) -> bool:
-    threads = run[THREAD_COUNT]
     arrived = run[ARRIVED + barrier]
-    if run[EXPECTED + barrier] == 0 or arrived == threads:
-        return arrived == threads
+    rest = run[THREAD_COUNT] % WARP
     last = run[WARP_COUNT] - 1
-    if threads % WARP and members(run, last, barrier) == run[LANES + last]:
-        arrived += WARP - threads % WARP
+    if rest and members(run, last, barrier) == run[LANES + last]:
+        arrived += WARP - rest
     return arrived >= run[EXPECTED + barrier]
 
 

@@ -97,6 +97,8 @@ class Scene:
     def shared_offset(self) -> int | None:
         """The address as an offset into shared memory, or None if it is not there."""
         offset = self.address - self.shared_start
+        if self.site.opcode.startswith("cp."):
+            return offset if self.run[state.FAULT_STORE] else None
         inside = 0 <= offset < self.shared_size
         return offset if inside or ".shared" in self.site.opcode else None
 
@@ -180,7 +182,9 @@ def _where(scene: Scene) -> str:
 
 
 def _uninitialised(scene: Scene) -> str:
-    return f"{scene.access} {_where(scene)}, which nobody has written"
+    late = ": never set, or a barrier is missing before this"
+    cause = "" if scene.shared_offset is None else late
+    return f"{scene.access} {_where(scene)}, which nobody has written{cause}"
 
 
 def _race(scene: Scene) -> str:

@@ -24,7 +24,7 @@ import numpy as np
 from emulator import arguments, block_coverage, faults, lower, memory, ptx, scheduler, state, trace
 from emulator.arena import Arena
 from emulator.arguments import Dims
-from emulator.layout import BUFFER, TRACE, Fault
+from emulator.layout import BUFFER, Fault
 from emulator.stats import Stats, collect
 
 FUEL = 50_000_000  # loop iterations of one thread
@@ -175,7 +175,8 @@ class _Job:
         table = memory.buffer_table(ranges)
         cache = np.zeros(len(code.sites), BUFFER)
         counts = np.zeros(len(code.blocks), np.uint64)
-        totals = np.zeros((len(code.sites), trace.KINDS, trace.COLUMNS), np.int64)
+        threads = self.block[0] * self.block[1] * self.block[2]
+        traffic = trace.Accountant(len(code.sites), threads, self.traced)
 
         _arena.prepare(self.grid, self.block, code.frame_size, self.shared, self.checks, self.seed)
         run[state.STEP] = code.step_address
@@ -186,18 +187,18 @@ class _Job:
         context["site_cache"] = cache.ctypes.data
         context["coverage"] = counts.ctypes.data
         context["dynamic_shared_size"] = max(0, self.shared - code.dynamic_offset)
-        self._run_blocks(ranges, totals)
+        self._run_blocks(ranges, traffic)
 
         staging.copy_back()
         block_coverage.add(self.kernel.module.name, self.kernel.name, code.blocks, counts)
-        return collect(code, counts, totals, self.traced)
+        return collect(code, counts, traffic.totals, self.traced)
 
-    def _run_blocks(self, ranges: list[memory.Range], totals: np.ndarray) -> None:
+    def _run_blocks(self, ranges: list[memory.Range], traffic: trace.Accountant) -> None:
         run = _arena.run
         total = self.grid[0] * self.grid[1] * self.grid[2]
         order = np.random.default_rng(self.seed).permutation(total) if self.seed else None
         run[state.BLOCK_ORDER] = 0 if order is None else order.ctypes.data
-        self._run_traced(ranges, totals)
+        self._run_traced(ranges, traffic)
         first, length = self.traced, 1
         while first < total:  # in slices of growing length, so that an interrupt is heard
             last = min(total, first + length)
@@ -207,20 +208,14 @@ class _Job:
                 length *= 2
             first = last
 
-    def _run_traced(self, ranges: list[memory.Range], totals: np.ndarray) -> None:
+    def _run_traced(self, ranges: list[memory.Range], traffic: trace.Accountant) -> None:
         context = _arena.context[0]
-        records = np.empty(trace.CAPACITY if self.traced else 0, TRACE)
-        context["trace"], context["trace_capacity"] = records.ctypes.data, len(records)
+        context["trace"] = traffic.records.ctypes.data
+        context["trace_capacity"] = len(traffic.records)
         for position in range(self.traced):
             context["trace_count"] = 0
             self._run_slice(ranges, position, position + 1)
-            count = int(context["trace_count"])
-            if count > len(records):
-                raise MemoryError(
-                    f"trace: got {count} accesses in one block; allowed: {len(records)}"
-                )
-            threads = self.block[0] * self.block[1] * self.block[2]
-            trace.account(records, count, threads, totals)
+            traffic.add_block(int(context["trace_count"]))
         context["trace_capacity"] = 0
 
     def _run_slice(self, ranges: list[memory.Range], first: int, last: int) -> None:

@@ -15,7 +15,7 @@ one unit of THREAD.fuel. FRAME need not be cleared between blocks.
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from emulator import (
@@ -78,8 +78,8 @@ class CompiledKernel:
     params_size: int
     directives: str  # .maxntid, .reqntid and the like, as written
     cached: bool
-    ir: str
-    keepalive: tuple[Any, ...]
+    ir: str = field(repr=False)
+    keepalive: tuple[Any, ...] = field(repr=False)
 
 
 class Driver(Lowering):

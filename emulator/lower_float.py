@@ -307,11 +307,10 @@ def testp(low: Lowering, ins: Instruction) -> None:
         result = low.value(tests[what])
     else:
         small = low.value(f"icmp ult i{width} {size}, {least}")
-        if what == "subnormal":
-            result = low.value(f"and i1 {small}, {low.value(f'icmp ne i{width} {size}, 0')}")
-        else:
+        result = low.value(f"and i1 {small}, {low.value(f'icmp ne i{width} {size}, 0')}")
+        if what == "normal":  # zeros count as normal (PTX ISA, testp)
             finite = low.value(tests["finite"])
-            result = low.value(f"and i1 {finite}, {low.value(f'xor i1 {small}, true')}")
+            result = low.value(f"and i1 {finite}, {low.value(f'xor i1 {result}, true')}")
     low.write(ins.operands[0], result, 1)
 
 

@@ -71,12 +71,17 @@ def primitive(codegen: Callable[..., Any]) -> Any:
 
 
 def cache_directory() -> Path | None:
-    """The first writable place: $QUANTASSAY_CACHE, ~/.cache/quantassay, a private temporary one."""
+    """The first writable place: $QUANTASSAY_CACHE, ~/.cache/quantassay, a private temporary one.
+
+    None if there is none, or if the variable is set to an empty string.
+    """
     here = Path(__file__).parent
     digest = hashlib.sha256(numba.__version__.encode())
     for name in RUNTIME_SOURCES:
         digest.update((here / name).read_bytes())
     named = os.environ.get("QUANTASSAY_CACHE")
+    if named == "":
+        return None
     places = [Path(named)] if named else [Path("~/.cache/quantassay").expanduser()]
     places.append(Path(tempfile.gettempdir()) / f"quantassay-{os.getuid()}")
     for place in places:

@@ -103,11 +103,6 @@ class Function:
     body: tuple[Statement, ...] | None
     directives: str = ""
     is_entry: bool = False
-    # The next three are filled for entries, from every variable that the module declares; the
-    # compiled kernel has the exact numbers for the variables that it uses.
-    shared_static_size: int = 0
-    shared_dynamic_align: int = 16
-    dynamic_offset: int = 0
 
 
 Entry = Function
@@ -341,21 +336,6 @@ def _place_globals(module: Module) -> None:
         memory[where : where + len(raw)] = np.frombuffer(bytes(raw), np.uint8)
 
 
-def _shared_numbers(module: Module, entry: Function) -> None:
-    variables = list(module.shared.values())
-    for statement in entry.body or ():
-        if statement.text.startswith(".shared"):
-            variables.append(variable(statement.text, statement.line))
-    size, dynamic = 0, 16
-    for var in variables:
-        if var.extern:
-            dynamic = max(dynamic, var.align)
-        else:
-            size = align_up(size, var.align) + var.size
-    entry.shared_static_size, entry.shared_dynamic_align = size, dynamic
-    entry.dynamic_offset = align_up(size, dynamic)
-
-
 def _function(module: Module, scan: _Scanner, line: int, head: str) -> None:
     match = _FUNCTION.search(head)
     if not match:
@@ -410,6 +390,4 @@ def parse(text: str) -> Module:
             raise UnsupportedPTX(f"module variable in .{var.space}", line, head)
         (module.shared if var.space == "shared" else module.globals)[var.name] = var
     _place_globals(module)
-    for entry in module.entries.values():
-        _shared_numbers(module, entry)
     return module

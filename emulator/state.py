@@ -68,7 +68,7 @@ WARP_ORDER = LANES + WARPS
 LANE_ORDER = WARP_ORDER + WARPS
 VALUES = LANE_ORDER + WARP  # operands of the collective being performed
 ARRIVED = VALUES + WARP  # per barrier: threads waiting there
-EXPECTED = ARRIVED + BARRIERS  # per barrier: the count its threads named
+EXPECTED = ARRIVED + BARRIERS  # per barrier: how many threads it counts, a multiple of 32
 RUN_WORDS = EXPECTED + BARRIERS
 
 THREAD_SIZE = THREAD.itemsize

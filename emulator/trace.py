@@ -28,6 +28,7 @@ from emulator.native import entry, jit, load16, load32, load64
 CAPACITY = 1 << 22  # records per block
 SECTOR = 32
 BANKS = 32
+DEEPEST = 2 * WARP  # distinct words of one bank that a warp can ask for at once
 KINDS = 4  # bit 0 store, bit 1 shared
 COLUMNS = 4  # requests, transactions, ideal, bytes
 
@@ -65,14 +66,39 @@ def lines(totals: np.ndarray, sites: Sequence[Site]) -> tuple[Line, ...]:
     return tuple(found)
 
 
-def account(records: np.ndarray, count: int, threads: int, totals: np.ndarray) -> None:
-    """Add one block's records (TRACE, in the order of execution) to `totals`, in place."""
-    keys = totals.shape[0] * KINDS
-    ends = np.zeros(threads * keys + 1, np.int64)
-    order = np.empty(count, np.int64)
-    scratch = np.empty((5, 4 * WARP), np.int64)
-    address = records.ctypes.data
-    account_block(address, count, threads, ends, order, totals.reshape(keys, COLUMNS), scratch)
+class Accountant:
+    """Adds up the traffic of one launch, block by block."""
+
+    def __init__(self, sites: int, threads: int, traced: int) -> None:
+        """`records` (TRACE) is where a block's accesses go, in the order of execution."""
+        size = CAPACITY if traced else 0
+        keys = sites * KINDS
+        self.totals = np.zeros((sites, KINDS, COLUMNS), np.int64)
+        self.records = np.empty(size, TRACE)
+        self._threads = threads
+        self._order = np.empty(size, np.int64)
+        self._ends = np.empty(threads * keys + 1 if traced else 0, np.int64)
+        self._keys = np.empty((2, keys), np.int64)
+        self._scratch = np.empty((4, WARP), np.int64)
+        self._words = np.empty((BANKS, DEEPEST), np.int64)
+
+    def add_block(self, count: int) -> None:
+        """Account for the first `count` records. Raises MemoryError if there were more."""
+        if count > len(self.records):
+            raise MemoryError(
+                f"trace: one block made {count} accesses; allowed: {len(self.records)}"
+            )
+        account_block(
+            self.records.ctypes.data,
+            count,
+            self._threads,
+            self._keys,
+            self._ends,
+            self._order,
+            self._scratch,
+            self._words,
+            self.totals.reshape(-1, COLUMNS),
+        )
 
 
 @entry
@@ -80,34 +106,40 @@ def account_block(
     records: int,
     count: int,
     threads: int,
+    keys: np.ndarray,
     ends: np.ndarray,
     order: np.ndarray,
-    totals: np.ndarray,
     scratch: np.ndarray,
+    words: np.ndarray,
+    totals: np.ndarray,
 ) -> None:
-    """`account` on plain arrays. A thread's n-th record of one key meets the other lanes' n-th."""
-    keys = totals.shape[0]
-    _sort_by_thread_and_key(records, count, keys, ends, order)
+    """A thread's n-th record of one key (site and kind) meets the other lanes' n-th."""
+    rank, seen = keys[0], keys[1]
+    used = _rank_keys(records, count, rank, seen)
+    _sort_by_thread_and_key(records, count, threads, rank, used, ends, order)
     addresses, sizes, numbers = scratch[0], scratch[1], scratch[2]
-    words, banks = scratch[3], scratch[4]
+    depths = scratch[3]
     for first in range(0, threads, WARP):
         last = min(first + WARP, threads)
-        for key in range(keys):
+        for index in range(used):
+            key = seen[index]
             turn = 0
-            lanes = 1
-            while lanes:
+            more = True
+            while more:
+                more = False
                 lanes = 0
                 for thread in range(first, last):
-                    cell = thread * keys + key
+                    cell = thread * used + index
                     slot = (ends[cell - 1] if cell else 0) + turn
                     if slot < ends[cell]:
+                        more = True
                         record = records + order[slot] * _RECORD
                         addresses[lanes] = load64(record + _ADDRESS)
                         sizes[lanes] = load16(record + _BYTES)
                         numbers[lanes] = thread - first
                         lanes += 1 if sizes[lanes] else 0
                 if lanes and key & 2:
-                    found = wavefronts(addresses, sizes, numbers, lanes, words, banks)
+                    found = wavefronts(addresses, sizes, numbers, lanes, words, depths)
                     _add_request(totals[key], sizes, lanes, found[0], found[1])
                 elif lanes:
                     found = sectors(addresses, sizes, lanes)
@@ -116,24 +148,47 @@ def account_block(
 
 
 @jit
-def _sort_by_thread_and_key(
-    records: int, count: int, keys: int, ends: np.ndarray, order: np.ndarray
-) -> None:
-    """Counting sort: thread t's records of key k, in order, end at order[ends[t * keys + k]]."""
+def _rank_keys(records: int, count: int, rank: np.ndarray, seen: np.ndarray) -> int:
+    """How many keys occur; rank[key] and seen[rank] number them in the order of occurrence."""
+    rank[:] = -1
+    used = 0
     for index in range(count):
-        ends[_slot(records + index * _RECORD, keys) + 1] += 1
-    for slot in range(1, ends.shape[0]):
-        ends[slot] += ends[slot - 1]
-    for index in range(count):  # turns each start into an end
-        slot = _slot(records + index * _RECORD, keys)
-        order[ends[slot]] = index
-        ends[slot] += 1
+        key = _key(records + index * _RECORD)
+        if rank[key] < 0:
+            rank[key] = used
+            seen[used] = key
+            used += 1
+    return used
 
 
 @jit
-def _slot(record: int, keys: int) -> int:
-    key = load32(record + _SITE) * KINDS + load16(record + _KIND)
-    return load32(record + _THREAD) * keys + key
+def _sort_by_thread_and_key(
+    records: int,
+    count: int,
+    threads: int,
+    rank: np.ndarray,
+    used: int,
+    ends: np.ndarray,
+    order: np.ndarray,
+) -> None:
+    """Counting sort: the records of a thread t and key k, in order, end at
+    order[ends[t * used + rank[k]]]."""
+    ends[: threads * used + 1] = 0
+    for index in range(count):
+        record = records + index * _RECORD
+        ends[load32(record + _THREAD) * used + rank[_key(record)] + 1] += 1
+    for cell in range(1, threads * used + 1):
+        ends[cell] += ends[cell - 1]
+    for index in range(count):  # turns each start into an end
+        record = records + index * _RECORD
+        cell = load32(record + _THREAD) * used + rank[_key(record)]
+        order[ends[cell]] = index
+        ends[cell] += 1
+
+
+@jit
+def _key(record: int) -> int:
+    return load32(record + _SITE) * KINDS + load16(record + _KIND)
 
 
 @jit
@@ -181,37 +236,38 @@ def wavefronts(
     numbers: np.ndarray,
     lanes: int,
     words: np.ndarray,
-    banks: np.ndarray,
+    depths: np.ndarray,
 ) -> tuple[int, int]:
-    """(wavefronts, parts of the warp that had an access). Overwrites words and banks."""
+    """(wavefronts, parts of the warp that had an access).
+
+    words (BANKS, DEEPEST) and depths (>= BANKS) are scratch: the distinct words of each bank.
+    """
     together = WARP * 4 // max(4, sizes[0])  # lanes served at once
     total = 0
     parts = 0
     lane = 0
     while lane < lanes:
         part = numbers[lane] // together
-        count = 0
+        depths[:BANKS] = 0
+        deepest = 0
         while lane < lanes and numbers[lane] // together == part:
             last = (addresses[lane] + sizes[lane] - 1) // 4
             for word in range(addresses[lane] // 4, last + 1):
-                known = False
-                for seen in range(count):
-                    known = known or words[seen] == word
-                if not known:
-                    words[count] = word
-                    count += 1
+                deepest = max(deepest, _add_word(words[word % BANKS], depths, word))
             lane += 1
-        total += _fullest_bank(words, count, banks)
+        total += deepest
         parts += 1
     return total, parts
 
 
 @jit
-def _fullest_bank(words: np.ndarray, count: int, banks: np.ndarray) -> int:
-    banks[:BANKS] = 0
-    fullest = 0
-    for index in range(count):
-        bank = words[index] % BANKS
-        banks[bank] += 1
-        fullest = max(fullest, banks[bank])
-    return fullest
+def _add_word(known: np.ndarray, depths: np.ndarray, word: int) -> int:
+    """Note a word in its bank; returns how many distinct words the bank has now."""
+    bank = word % BANKS
+    depth = depths[bank]
+    for index in range(depth):
+        if known[index] == word:
+            return depth
+    known[depth] = word
+    depths[bank] = depth + 1
+    return depth + 1

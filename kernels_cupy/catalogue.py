@@ -59,13 +59,21 @@ def _quantize(full: bool) -> Iterator[Configuration]:
     for spoken in _speaking(full, "ieee", "vllm", "article_torch"):
         for dtype in spoken.inputs:
             for vector in _widths(dtype):
+                if not full and not _typical(spoken.name, dtype, vector):
+                    continue
                 told = int8_quantize.defines(spoken, dtype, vector)
                 path = f"{dtype} x{vector}"
-                if not full and spoken.name != "ieee" and (dtype, vector) != ("fp16", 8):
-                    continue
                 for kernel, op in ROW_KERNELS.items():
                     source = int8_quantize.SOURCE
                     yield Configuration(op, "", source, kernel, told, spoken.name, path)
+
+
+def _typical(dialect: str, dtype: str, vector: int) -> bool:
+    """Every dtype at its widest in ieee; fp16 also narrower and in the other dialects."""
+    widest = vector == _widths(dtype)[0]
+    if dialect == "ieee":
+        return widest or (dtype == "fp16" and vector in (4, 1))
+    return widest and dtype == "fp16"
 
 
 def _dequantize(full: bool) -> Iterator[Configuration]:

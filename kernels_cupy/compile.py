@@ -30,6 +30,7 @@ FOLDER = Path(__file__).parent
 OPTIONS = ("-fmad=false", "-lineinfo", "--std=c++17", "-default-device")
 ARCHS = ("sm_80", "sm_89", "sm_90a")  # the CUBINs that the audit covers
 MANIFEST = "manifest.json"
+_ROOT = "/quantassay/"  # stands for the checkout in line information
 _INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.M)
 
 Defines = Mapping[str, int]
@@ -169,12 +170,21 @@ def forget() -> None:
 def _job(source: str | Path, defines: Defines, arch: str, kind: str) -> Job:
     if not arch.startswith("sm_"):
         raise ValueError(f"arch: got {arch!r}; allowed: sm_80, sm_89, sm_90a and the like")
-    path = FOLDER / source
-    text = path.read_text()
+    path = (FOLDER / source).resolve()
     target = arch.replace("sm_", "compute_") if kind == "ptx" else arch
     words = tuple(f"-D{name}={value}" for name, value in sorted(defines.items()))
     options = (f"--gpu-architecture={target}", *OPTIONS, *words)
-    return Job(path.name, text, _headers(text, path.parent), options, kind)
+    text = path.read_text()
+    return Job(path.name, _named(path, text), _headers(text, path.parent), options, kind)
+
+
+def _named(path: Path, text: str) -> str:
+    """The text under its path in the checkout, so that line information, and with it the CUBIN's
+    hash, is the same wherever the checkout lies and whatever the working directory.
+    """
+    inside = path.is_relative_to(FOLDER.parent)
+    shown = f"{_ROOT}{path.relative_to(FOLDER.parent)}" if inside else str(path)
+    return f'#line 1 "{shown}"\n{text}'
 
 
 def _headers(text: str, folder: Path) -> tuple[tuple[str, str], ...]:
@@ -185,14 +195,17 @@ def _headers(text: str, folder: Path) -> tuple[tuple[str, str], ...]:
         name = pending.pop()
         if name in found:
             continue
-        beside = folder / name
-        found[name] = (beside if beside.is_file() else FOLDER / name).read_text()
-        pending += _INCLUDE.findall(found[name])
+        path = folder / name if (folder / name).is_file() else FOLDER / name
+        header = path.read_text()
+        found[name] = _named(path, header)
+        pending += _INCLUDE.findall(header)
     return tuple(sorted(found.items()))
 
 
 def _compile(job: Job, key: str) -> Binary:
     data, log = _nvrtc(job.text, job.name, job.headers, job.options, job.kind)
+    if job.kind == "ptx":  # for readers of messages: kernels_cupy/int8_gemm.cu:75
+        data = data.replace(f'"{_ROOT}'.encode(), b'"')
     return Binary(key, data, log)
 
 

@@ -54,15 +54,17 @@ extern "C" __global__ void __launch_bounds__(TILE_THREADS) gemm_tiled(
     multiply_tile(a_rows, b_rows, K, acc);
 
     const Results results = {out, a_scales, b_scales, bias, M, N};
+    const int first = m0 + threadIdx.x / 16;
+    float a_scale[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) a_scale[i] = first + 16 * i < M ? results.a_scale(first + 16 * i) : 0;
 #pragma unroll
     for (int j = 0; j < 4; j++) {
         const int n = n0 + threadIdx.x % 16 + 16 * j;
         const Column column = results.column(n);
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const int row = m0 + threadIdx.x / 16 + 16 * i;
-            if (row < M) results.put(row, n, acc[i][j], results.a_scale(row), column);
-        }
+        for (int i = 0; i < 4; i++)
+            if (first + 16 * i < M) results.put(first + 16 * i, n, acc[i][j], a_scale[i], column);
     }
 }
 

@@ -57,7 +57,7 @@ __device__ inline void find_multipliers(const Input* x, int rows, int K, Multipl
     }
 }
 
-extern "C" __global__ void __launch_bounds__(TILE_THREADS) linear_prologue(
+extern "C" __global__ void __launch_bounds__(TILE_THREADS, 2) linear_prologue(
     const Input* __restrict__ x,              // INPUT (M, K)
     const signed char* __restrict__ w_codes,  // s8 (N, K)
     const float* __restrict__ w_scales,       // fp32 (N,)
@@ -77,15 +77,19 @@ extern "C" __global__ void __launch_bounds__(TILE_THREADS) linear_prologue(
     multiply_tile(x_rows, w_rows, K, acc);
 
     const Results results = {out, nullptr, w_scales, bias, M, N};
+    const int first = threadIdx.x / 16;
+    float a_scale[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        a_scale[i] = m0 + first + 16 * i < M ? multipliers[first + 16 * i].scale : 0;
 #pragma unroll
     for (int j = 0; j < 4; j++) {
         const int n = n0 + threadIdx.x % 16 + 16 * j;
         const Column column = results.column(n);
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            const int row = threadIdx.x / 16 + 16 * i;
-            if (m0 + row < M)
-                results.put(m0 + row, n, acc[i][j], multipliers[row].scale, column);
+            const int row = m0 + first + 16 * i;
+            if (row < M) results.put(row, n, acc[i][j], a_scale[i], column);
         }
     }
 }

@@ -100,8 +100,14 @@ extern "C" __global__ void __launch_bounds__(1024) tensor_maximum(
     const long long step = static_cast<long long>(gridDim.x) * blockDim.x;
     unsigned largest = 0;
     for (long long v = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x; v < vectors;
-         v += step)
-        largest = absolute_maximum(largest, Elements::load(x + v * VECTOR));
+         v += KEPT * step) {
+        Elements some[KEPT];  // all loads before their use
+#pragma unroll
+        for (int i = 0; i < KEPT; i++)
+            some[i] = v + i * step < vectors ? Elements::load(x + (v + i * step) * VECTOR) : Elements{};
+#pragma unroll
+        for (int i = 0; i < KEPT; i++) largest = absolute_maximum(largest, some[i]);
+    }
     largest = row_maximum(largest);
     if (threadIdx.x == 0) atomicMax(amax, largest);
 }

@@ -1,13 +1,12 @@
 """The launch layer: NumPy arrays to the emulator, CuPy arrays to the GPU, NVTX around both.
 
 Contract: `run` launches one kernel of one of our sources on the arrays given. NumPy arrays: its
-sm_80 PTX in the emulator. CuPy arrays: its cached CUBIN for the device at hand, on CuPy's current
-stream. All arrays of a call are of one kind; a CUDA array where no GPU is usable is a RuntimeError
-that names the argument. CuPy is imported only once a CUDA array is seen.
+sm_80 PTX in the emulator, as the current `recording` (emulator/recording.py) asks. CuPy arrays:
+its cached CUBIN for the device at hand, on CuPy's current stream. All arrays of a call are of one
+kind; a CUDA array where no GPU is usable is a RuntimeError that names the argument
+(emulator/placement.py). CuPy is imported only once a CUDA array is seen.
 
-Every public function is a `kernel`: it runs inside an NVTX range of the domain "quantassay" with
-message "<op>/<variant>", category the sizes and the input's dtype, payload the bytes that an ideal
-kernel moves. With no tool attached a range costs one look-up.
+Every public function is a `kernel`: registered, and inside an NVTX range (emulator/recording.py).
 
 bf16 arrays have dtype ml_dtypes.bfloat16 in NumPy and in CuPy (14.0 and later).
 """
@@ -15,19 +14,27 @@ bf16 arrays have dtype ml_dtypes.bfloat16 in NumPy and in CuPy (14.0 and later).
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, wraps
 from typing import Any, TypeVar
 
 import numpy as np
-import nvtx
 
+from emulator.placement import is_cuda_array, on_gpu
+from emulator.recording import (
+    Dims,
+    Launch,
+    Recording,
+    emulator_options,
+    nvtx_range,
+    record,
+    recording,
+)
 from kernels_cupy import compile as compiler
-from reference.numerics import DTYPES, dtype_name
+from reference.numerics import DTYPES
 from reference.op import get_op, implements
+
+__all__ = ["Dim", "Recording", "address", "empty", "kernel", "recording", "run", "zeros"]
 
 WING = "cupy"
 EMULATED_ARCH = "sm_80"
@@ -36,143 +43,44 @@ Dim = tuple[int, ...]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-@dataclass(frozen=True)
-class Launch:
-    """One launch, as `recording` saw it. `stats`: the emulator's counters; None on a GPU."""
-
-    source: str
-    kernel: str
-    defines: Mapping[str, int]
-    grid: Dim
-    block: Dim
-    stats: Any
-
-
-@dataclass
-class Recording:
-    """Launches in order, and how the emulator is to run them."""
-
-    options: Mapping[str, Any]
-    launches: list[Launch] = field(default_factory=list)
-
-
-_recording: ContextVar[Recording | None] = ContextVar("recording", default=None)
-
-
-@contextmanager
-def recording(**options: Any) -> Iterator[list[Launch]]:
-    """Collects the launches made inside the block, in this thread or task.
-
-    options go to the emulator's `launch`: seed=7 permutes thread order, trace=True counts sectors
-    and bank conflicts, checks=False is faster. A GPU ignores them.
-    """
-    inner = Recording(options)
-    token = _recording.set(inner)
-    try:
-        yield inner.launches
-    finally:
-        _recording.reset(token)
-
-
 def kernel(op: str, variant: str = "", dialects: Sequence[str] | None = None) -> Callable[[F], F]:
-    """Makes a function one of this wing's kernels: registered, inside its NVTX range, and sure
-    that its arrays are all NumPy's or all CuPy's.
+    """Makes a function one of this wing's kernels: registered, its arrays known to be all NumPy's
+    or all CuPy's, inside its NVTX range.
     """
+    label = f"{WING}/{variant}" if variant else WING
+    names = tuple(arg.name for arg in get_op(op).inputs)
 
     def join(function: F) -> F:
-        return implements(op, wing=WING, variant=variant, dialects=dialects)(
-            _ranged(op, variant, function)
-        )
+        signature = inspect.signature(function)
+
+        @wraps(function)
+        def call(*args: Any, **options: Any) -> Any:
+            given = signature.bind(*args, **options).arguments
+            _check_place({name: given.get(name) for name in names})
+            with nvtx_range(op, label, given):
+                return function(*args, **options)
+
+        return implements(op, wing=WING, variant=variant, dialects=dialects)(call)  # type: ignore[return-value]
 
     return join
 
 
-def _ranged(op: str, variant: str, function: F) -> F:
-    names = tuple(inspect.signature(function).parameters)
-    message = f"{op}/{variant}" if variant else op
-
-    @wraps(function)
-    def ranged(*args: Any, **options: Any) -> Any:
-        arrays = dict(zip(names, args, strict=False))
-        arrays.update((name, options[name]) for name in options if name in names)
-        _check_place(arrays)
-        domain = _nvtx_domain()
-        if domain is None:
-            return function(*args, **options)
-        sizes, nbytes = describe(op, arrays, options)
-        domain.push_range(message=message, category=sizes, payload=nbytes)
-        try:
-            return function(*args, **options)
-        finally:
-            domain.pop_range()
-
-    return ranged  # type: ignore[return-value]
-
-
-@cache
-def _nvtx_domain() -> Any:
-    """The domain, or None where no tool listens. A tool attaches before the first range."""
-    domain = nvtx.get_domain("quantassay")
-    return None if domain.get_event_attributes(message="quantassay") is None else domain
-
-
-def describe(op: str, arrays: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[str, int]:
-    """("M=4 K=64 fp16", bytes read and written) of a call; ("", 0) if its arrays do not fit."""
-    declared = get_op(op)
-    dims: dict[str, int] = {}
-    dtypes: dict[str, str] = {}
-    for arg in declared.inputs:
-        array = arrays.get(arg.name)
-        if array is None and arg.optional:
-            continue
-        shape, dtype = getattr(array, "shape", ()), getattr(array, "dtype", np.dtype("O"))
-        name = dtype_name(dtype)
-        if name not in arg.dtypes or len(shape) != len(arg.shape):
-            return "", 0
-        dtypes[arg.name] = str(name)
-        dims.update((str(s), n) for s, n in zip(arg.shape, shape, strict=True))
-    for arg in declared.outputs:
-        if options.get("out_dtype") in arg.dtypes:
-            dtypes[arg.name] = options["out_dtype"]
-    sizes = " ".join(f"{symbol}={size}" for symbol, size in dims.items())
-    first = dtypes[declared.inputs[0].name]
-    return f"{sizes} {first}", declared.traffic(dims, dtypes).total
-
-
-def on_gpu(array: Any) -> bool:
-    """Whether this is a CUDA array, of CuPy or of anyone else."""
-    return not isinstance(array, np.ndarray) and hasattr(array, "__cuda_array_interface__")
-
-
 def _check_place(arrays: Mapping[str, Any]) -> None:
-    cuda = [name for name, array in arrays.items() if on_gpu(array)]
-    if not cuda:
+    if not on_gpu(arrays, gpu_problem):
         return
-    for name in cuda:
-        reason = gpu_problem()
-        if reason:
-            raise RuntimeError(
-                f"{name}: got a CUDA array, but no GPU is usable here ({reason}); "
-                "NumPy arrays run in the emulator"
-            )
-        import cupy
+    import cupy
 
-        if not isinstance(arrays[name], cupy.ndarray):
+    for name, array in arrays.items():
+        if array is not None and not isinstance(array, cupy.ndarray):
             raise TypeError(
-                f"{name}: got {type(arrays[name]).__name__}; allowed: NumPy or CuPy arrays "
-                f"(cupy.asarray shares a CUDA array's memory)"
+                f"{name}: got {type(array).__name__}; allowed: NumPy or CuPy arrays "
+                "(cupy.asarray shares a CUDA array's memory)"
             )
-    host = [name for name, array in arrays.items() if isinstance(array, np.ndarray)]
-    if host:
-        raise TypeError(
-            f"{host[0]}: got a NumPy array, while {cuda[0]} is a CuPy array; "
-            "allowed: all on the GPU or none"
-        )
 
 
 @cache
 def gpu_problem() -> str:
-    """Why no GPU can be used, in words; "" if one can."""
+    """Why CuPy can use no GPU here, in words; "" if it can."""
     try:
         import cupy
     except ImportError as error:
@@ -188,7 +96,7 @@ def empty(like: Any, shape: Dim, dtype: str) -> Any:
     """An uninitialised array ("fp32", "s8", ...) where `like` lives; in the emulator, reading it
     before a kernel wrote it is an error.
     """
-    if on_gpu(like):
+    if is_cuda_array(like):
         import cupy
 
         with like.device:
@@ -200,7 +108,7 @@ def empty(like: Any, shape: Dim, dtype: str) -> Any:
 
 def zeros(like: Any, shape: Dim, dtype: str) -> Any:
     """An array of zeros where `like` lives."""
-    if on_gpu(like):
+    if is_cuda_array(like):
         import cupy
 
         with like.device:
@@ -210,7 +118,7 @@ def zeros(like: Any, shape: Dim, dtype: str) -> Any:
 
 def address(array: Any) -> int:
     """Address of the first element, on whichever device."""
-    return int(array.data.ptr if on_gpu(array) else array.__array_interface__["data"][0])
+    return int(array.data.ptr if is_cuda_array(array) else array.__array_interface__["data"][0])
 
 
 def run(
@@ -228,12 +136,11 @@ def run(
     of the parameter's size.
     """
     key = tuple(sorted(defines.items()))
-    gpu = next((arg for arg in args if on_gpu(arg)), None)
-    active = _recording.get()
+    gpu = next((arg for arg in args if is_cuda_array(arg)), None)
     stats = None
     if gpu is None:
-        options = active.options if active else {}
         emulated = _emulated(source, name, key)
+        options = emulator_options()
         stats = emulated.launch(grid, block, list(args), shared_bytes=shared_bytes, **options)
     else:
         with gpu.device:
@@ -242,8 +149,12 @@ def run(
                 loaded.max_dynamic_shared_size_bytes = shared_bytes
             pointers = tuple(np.uint64(0) if arg is None else arg for arg in args)
             loaded(grid, block, pointers, shared_mem=shared_bytes)
-    if active:
-        active.launches.append(Launch(source, name, dict(key), grid, block, stats))
+    record(Launch(name, WING, _three(grid), _three(block), stats, (source, *key)))
+
+
+def _three(dims: Dim) -> Dims:
+    x, y, z = (*dims, 1, 1)[:3]
+    return x, y, z
 
 
 @cache

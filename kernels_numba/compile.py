@@ -59,8 +59,9 @@ def program(
 ) -> Program:
     """The PTX of `factory(*constants)` for argument types `signature`, from memory, disk or NVVM.
 
-    `constants` must be hashable and have a telling repr. Raises ContractionError as
-    contraction.py says, and Numba's own errors for a kernel that does not compile.
+    `constants` must be hashable and their repr must tell them apart (no functions: a ValueError).
+    Raises ContractionError as contraction.py says, and Numba's own errors for a kernel that does
+    not compile.
     """
     key = (factory, constants, signature, cc)
     if key not in _memory:
@@ -98,6 +99,8 @@ def _compile(kernel: Kernel, signature: Signature, cc: tuple[int, int]) -> Progr
 def _path(
     factory: Factory, constants: tuple[Any, ...], signature: Signature, cc: tuple[int, int]
 ) -> Path:
+    if " at 0x" in repr(constants):
+        raise ValueError(f"constants: got {constants}; allowed: values that their repr tells apart")
     parts = (
         *_sources(inspect.getsourcefile(factory) or ""),
         f"{factory.__module__}.{factory.__qualname__}",

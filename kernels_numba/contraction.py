@@ -5,23 +5,24 @@ operation with one rounding; with `.rn` they may not. Numba has no flag against 
 also fuses on its own. So kernels spell float arithmetic with libdevice's `_rn` functions, and this
 check refuses PTX in which
 
-- a float add, sub or mul has no rounding modifier, or any float operation flushes subnormals
-  (`.ftz`) or approximates (`.approx`, `.full`);
-- a float fma or mad stands outside inline assembly: there the compiler made it. A kernel that
-  wants one writes `device.fused_multiply_add`, which is inline assembly.
+- a float add, sub, mul or mad has no rounding modifier (the emulator's rule);
+- a float operation flushes subnormals (`.ftz`) or approximates (`.approx`, `.full`);
+- a float fma stands outside inline assembly: there the compiler made it. A kernel that wants one
+  writes `device.fused_multiply_add`, which is inline assembly.
 
-Source: PTX ISA, "Floating Point Instructions": add, sub, mul without a rounding modifier "may be
-optimized aggressively by the code optimizer ... contracted into fma".
+Source: PTX ISA, "Floating Point Instructions"; NVVM marks inline assembly by two comment lines.
 """
 
 from __future__ import annotations
 
 import re
 
+from emulator import lower
+from emulator.ptx import parse
+
 _FLOATS = {"f16", "f16x2", "bf16", "bf16x2", "f32", "f32x2", "f64"}
-_ROUNDINGS = {"rn", "rz", "rm", "rp"}
 _INEXACT = {"ftz", "approx", "full"}
-_OPCODE = re.compile(r"^\s*(?:@!?%?\w+\s+)?([a-z][\w.]*)")
+_OPCODE = re.compile(r"\s*(?:@!?%\w+\s+)?([a-z]\w*(?:\.[\w:]+)+)\s")
 
 
 class ContractionError(ValueError):
@@ -36,21 +37,6 @@ class ContractionError(ValueError):
         self.lines = lines
 
 
-def unsuffixed_float_ops(ptx: str) -> list[tuple[int, str]]:
-    """(PTX line, text) of every float operation whose rounding the PTX does not fix."""
-    found = []
-    by_hand = False
-    for number, line in enumerate(ptx.splitlines(), 1):
-        if line.lstrip().startswith("// begin inline asm"):
-            by_hand = True
-        elif line.lstrip().startswith("// end inline asm"):
-            by_hand = False
-        opcode = _OPCODE.match(line)
-        if opcode and _loose(opcode[1].split("."), by_hand):
-            found.append((number, " ".join(line.split())))
-    return found
-
-
 def check(kernel: str, ptx: str) -> None:
     """Raises ContractionError that quotes the lines."""
     lines = unsuffixed_float_ops(ptx)
@@ -58,12 +44,24 @@ def check(kernel: str, ptx: str) -> None:
         raise ContractionError(kernel, lines)
 
 
-def _loose(parts: list[str], by_hand: bool) -> bool:
-    operation, modifiers = parts[0], set(parts[1:])
-    if not modifiers & _FLOATS:
-        return False
-    if modifiers & _INEXACT:
-        return True
-    if operation in ("fma", "mad"):
-        return not by_hand or not modifiers & _ROUNDINGS
-    return operation in ("add", "sub", "mul") and not modifiers & _ROUNDINGS
+def unsuffixed_float_ops(ptx: str) -> list[tuple[int, str]]:
+    """(PTX line, text) of every float operation whose rounding the PTX does not fix."""
+    numbers = {line for line, _ in lower.unsuffixed_float_ops(parse(ptx))}
+    text = ptx.splitlines()
+    numbers |= _fused_or_inexact(text)
+    return [(line, " ".join(text[line - 1].split())) for line in sorted(numbers)]
+
+
+def _fused_or_inexact(text: list[str]) -> set[int]:
+    found = set()
+    by_hand = False
+    for number, line in enumerate(text, 1):
+        if "inline asm" in line:
+            by_hand = line.split()[:2] == ["//", "begin"]
+        opcode = _OPCODE.match(line)
+        if opcode:
+            operation, *modifiers = opcode[1].split(".")
+            made = operation == "fma" and not by_hand
+            if _FLOATS.intersection(modifiers) and (made or _INEXACT.intersection(modifiers)):
+                found.add(number)
+    return found

@@ -13,6 +13,7 @@ other check, and opens the NVTX range. `recording` (emulator/recording.py) colle
 from __future__ import annotations
 
 import functools
+import hashlib
 import inspect
 import warnings
 from collections.abc import Callable
@@ -89,9 +90,15 @@ def flatten(arg: Any) -> tuple[Any, ...]:
     """A kernel argument as Numba's calling convention passes it: the array struct's members."""
     if not isinstance(arg, np.ndarray):
         return (arg,)
-    numbers = (arg.size, arg.itemsize), (*arg.shape, *arg.strides)
-    nitems, itemsize = map(np.int64, numbers[0])
-    return (np.int64(0), np.int64(0), nitems, itemsize, arg, *map(np.int64, numbers[1]))
+    meminfo = parent = np.int64(0)
+    numbers = map(np.int64, (*arg.shape, *arg.strides))
+    return (meminfo, parent, np.int64(arg.size), np.int64(arg.itemsize), arg, *numbers)
+
+
+def module_label(kernel: str, constants: tuple[Any, ...]) -> str:
+    """How emulator.coverage() names a kernel's modules: this and a hash of the PTX."""
+    words = ", ".join(str(getattr(value, "name", value)) for value in constants)
+    return f"{WING} {kernel}({words})"
 
 
 def gpu_problem() -> str:
@@ -150,7 +157,9 @@ def _emulated(
     factory: compiler.Factory, constants: tuple[Any, ...], signature: compiler.Signature
 ) -> Any:
     found = compiler.program(factory, constants, signature)
-    return emulator.compile(found.ptx).kernel(found.name)
+    digest = hashlib.sha256(found.ptx.encode()).hexdigest()[:8]
+    module = emulator.compile(found.ptx, name=f"{module_label(found.name, constants)} {digest}")
+    return module.kernel(found.name)
 
 
 def _run_gpu(

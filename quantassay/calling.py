@@ -53,6 +53,8 @@ class Calling:
         """The exception in words, with the line of the kernel's file where it arose."""
         if fault(error):
             return f"the emulator stopped the kernel: {error}"
+        if _unsupported(error):
+            return f"the emulator cannot run this kernel, right or wrong: {error}"
         return (
             f"the kernel raises {type(error).__name__} on valid input: {error}{self._line(error)}"
         )
@@ -72,6 +74,11 @@ def fault(error: Exception) -> str:
     if emulator is None or not isinstance(error, emulator.EmulatorError):
         return ""
     return str(error.kind.name)
+
+
+def _unsupported(error: Exception) -> bool:
+    emulator = sys.modules.get("emulator")
+    return emulator is not None and isinstance(error, emulator.UnsupportedPTX)
 
 
 def _pure(function: Callable[..., Any]) -> bool:

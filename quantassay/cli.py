@@ -148,22 +148,25 @@ def show(results: list[CheckResult]) -> None:
         verdict = "ok" if one.passed else "WRONG"
         table.add_row(one.op, one.label, one.dialect, *counts, f"{one.seconds:.1f}", verdict)
     out.print(table)
-    for example, dialects in _failures(results).items():
-        op, label, words = example
-        out.print(f"\n{op} {label}, dialect {', '.join(dialects)}: WRONG\nsmallest input: {words}")
+    for alike in _failures(results):
+        one, dialects = alike[0], ", ".join(result.dialect for result in alike)
+        out.print(f"\n{one.op} {one.label}, dialect {dialects}: WRONG")
+        out.print(f"smallest input: {one.counterexample}")
     wrong = sum(not one.passed for one in results)
     verdict = f"{wrong} of {len(results)} checks failed" if wrong else "no mismatch"
     elements = sum(one.elements for one in results)
     out.print(f"\n{verdict}; {elements:,} elements compared on {results[0].device}")
 
 
-def _failures(results: list[CheckResult]) -> dict[tuple[str, str, str], list[str]]:
-    found: dict[tuple[str, str, str], list[str]] = {}
+def _failures(results: list[CheckResult]) -> list[list[CheckResult]]:
+    """Failed results; those of one kernel that show the same in several dialects together."""
+    found: dict[tuple[str, ...], list[CheckResult]] = {}
     for one in results:
-        if one.counterexample is not None:
-            key = (one.op, one.label, str(one.counterexample))
-            found.setdefault(key, []).append(one.dialect)
-    return found
+        shown = one.counterexample
+        if shown is not None:
+            key = (one.op, one.label, shown.case, shown.words, shown.reason)
+            found.setdefault(key, []).append(one)
+    return list(found.values())
 
 
 @app.command(cls=console.JsonCommand)

@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 
 from quantassay import patterns, variants
 from quantassay.compare import differing
-from quantassay.hypotheses import FIELDS, STAGES, Hypothesis, hypotheses
+from quantassay.hypotheses import FIELDS, STAGES, hypotheses
 from reference.dialects import differences
 from reference.op import Op
 
 Array = NDArray[Any]
 PAIRED = 48  # hypotheses that are tried two at a time
 PAIR_ELEMENTS = 64  # fewer elements than this can't tell pairs apart
+RICH = 4096  # elements beyond which a run only costs more time
 
 
 @dataclass(frozen=True)
@@ -48,39 +49,42 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """`words` is one sentence or more; `exact`: a hypothesis reproduces every byte."""
+    """`words`: the reason. `evidence`: on how much a hypothesis reproduces every byte; empty where
+    none does and `words` only states what the wrong elements have in common."""
 
     words: str
-    exact: bool
+    evidence: str = ""
+
+    @property
+    def exact(self) -> bool:
+        return bool(self.evidence)
 
 
 def diagnose(op: Op, dialect: str, evidence: Sequence[Evidence]) -> Diagnosis:
     """evidence: inputs on which the kernel ran, at least one of them failing."""
     failing = [one for one in evidence if one.failing]
     ordered = failing + [one for one in evidence if not one.failing]
-    covered = f"on all {sum(one.elements for one in ordered)} elements of {_inputs(len(ordered))}"
-    if op.name in variants.MODELS:
-        tried = hypotheses(op.name, dialect)
-        singles = [one for one in tried if _reproduces(op, dialect, one.knobs, ordered)]
-        if singles:
-            other = _also(op, dialect, ordered)
-            return Diagnosis(f"the kernel {singles[0].words}; this matches {covered}{other}", True)
-    other = _dialects(op, dialect, ordered)
-    if other:
-        return Diagnosis(f"{other}; this matches {covered}", True)
+    found = _single(op, dialect, ordered) or _dialects(op, dialect, ordered)
+    found = found or _pair(op, dialect, ordered)
+    if found:
+        elements = sum(one.elements for one in ordered)
+        return Diagnosis(found, f"reproduces all {elements} elements of {_inputs(len(ordered))}")
     facts = patterns.describe(_wrong(failing))
-    located = not facts or facts[0].endswith("expected")
-    if op.name in variants.MODELS and located:
-        pair = _pair(op, dialect, ordered)
-        if pair is not None:
-            words = f"two things at once: the kernel {pair[0].words}; and it {pair[1].words}"
-            return Diagnosis(f"{words}; this matches {covered}", True)
-    words = "; ".join(facts) or "no known mistake reproduces these values"
-    return Diagnosis(words, False)
+    return Diagnosis("; ".join(facts) or "no known mistake reproduces these values")
 
 
 def _inputs(count: int) -> str:
     return "1 input" if count == 1 else f"{count} inputs"
+
+
+def _single(op: Op, dialect: str, evidence: Sequence[Evidence]) -> str:
+    """The first single hypothesis that reproduces everything, in words; empty if none does."""
+    for one in hypotheses(op.name, dialect):
+        if _reproduces(op, dialect, one.knobs, evidence):
+            names = _matching_dialects(op, dialect, evidence)
+            also = f" (as dialect {' and '.join(names)} has it)" if names else ""
+            return f"the kernel {one.words}{also}"
+    return ""
 
 
 def _reproduces(
@@ -117,11 +121,6 @@ def _speaks(op: Op, dialect: str, one: Evidence) -> bool:
     return _equal(made, one.got)
 
 
-def _also(op: Op, dialect: str, evidence: Sequence[Evidence]) -> str:
-    names = _matching_dialects(op, dialect, evidence)
-    return f" (as dialect {' and '.join(names)} has it)" if names else ""
-
-
 def _dialects(op: Op, dialect: str, evidence: Sequence[Evidence]) -> str:
     names = _matching_dialects(op, dialect, evidence)
     if not names:
@@ -135,19 +134,22 @@ def _dialects(op: Op, dialect: str, evidence: Sequence[Evidence]) -> str:
     return f"the kernel speaks dialect {names[0]}, not {dialect} ({changed})"
 
 
-def _pair(
-    op: Op, dialect: str, evidence: Sequence[Evidence]
-) -> tuple[Hypothesis, Hypothesis] | None:
-    """Two hypotheses that reproduce everything together, tried on the richest failure first."""
+def _pair(op: Op, dialect: str, evidence: Sequence[Evidence]) -> str:
+    """Two hypotheses that reproduce everything together, in words; empty if no two do.
+
+    The richest failure comes first, so that most pairs are refuted by one run.
+    """
     failing = [one for one in evidence if one.failing]
     if sum(one.elements for one in failing) < PAIR_ELEMENTS:
-        return None
-    richest = max(failing, key=lambda one: min(one.elements, 4096))
+        return ""
+    richest = max(failing, key=lambda one: min(one.elements, RICH))
     ordered = [richest, *(one for one in evidence if one is not richest)]
     for a, b in combinations(hypotheses(op.name, dialect)[:PAIRED], 2):
-        if not a.touches() & b.touches() and _reproduces(op, dialect, a.knobs + b.knobs, ordered):
-            return a, b
-    return None
+        if a.touches() & b.touches():
+            continue
+        if _reproduces(op, dialect, a.knobs + b.knobs, ordered):
+            return f"two things at once: the kernel {a.words}; and it {b.words}"
+    return ""
 
 
 def _wrong(failing: Sequence[Evidence]) -> list[patterns.Wrong]:

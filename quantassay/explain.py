@@ -9,7 +9,7 @@ import numpy as np
 from quantassay.calling import Calling
 from quantassay.cases import Case
 from quantassay.compare import differing
-from quantassay.diagnose import Evidence, diagnose
+from quantassay.diagnose import Diagnosis, Evidence, diagnose
 from quantassay.results import Counterexample
 from quantassay.running import Outcome, call, outcome, send
 from quantassay.strategies import smallest
@@ -46,19 +46,21 @@ def explain(
     case = smallest(op, dialect, failing, fails, seed=seed, allowed=calling.allowed)
     found, inputs = seen[case], op.build(case.recipe)
     held = [one for one in (found.evidence, *evidence) if one is not None]
-    known = diagnose(op, dialect, held).words if any(one.failing for one in held) else ""
+    known = Diagnosis("")
+    if any(one.failing for one in held):
+        known = diagnose(op, dialect, held)
     if found.error is not None:
         others = _other_faults(calling, device, case, inputs, found)
         reason = "; ".join([found.error, *others, *_hints(found)])
-        return Counterexample(
-            str(case), found.error, f"{reason}; on other inputs: {known}" if known else reason
-        )
+        if known.words:
+            reason = f"{reason}; on other inputs: {known.words}"
+        return Counterexample(str(case), found.error, reason, known.evidence)
     mismatch = found.mismatch
     assert mismatch is not None
     unsteady = _unsteady(calling, device, case, inputs)
-    parts = [unsteady, mismatch.problem, known]
+    parts = [unsteady, mismatch.problem, known.words]
     reason = "; ".join(part for part in parts if part)
-    return Counterexample(str(case), mismatch.words, reason, mismatch.as_dict())
+    return Counterexample(str(case), mismatch.words, reason, known.evidence, mismatch.as_dict())
 
 
 def _other_faults(

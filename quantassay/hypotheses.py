@@ -13,7 +13,7 @@ from itertools import zip_longest
 from typing import Any
 
 from quantassay import knobs
-from reference.dialects import DIALECTS, differences, dialect
+from reference.dialects import DIALECTS, dialect, differences
 
 STAGES: dict[str, tuple[str, ...]] = {
     "int8.quantize_per_token": ("quantize", "dynamic"),

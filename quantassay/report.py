@@ -74,7 +74,7 @@ def report(
         }  # fmt: skip
         _prepare(out)
         made = run(
-            kernels, seed=seed, model=model, device=device,
+            kernels=kernels, seed=seed, model=model, device=device,
             wings=tuple(wing) if wing else None, **amounts,
         )  # fmt: skip
         write(made, out)
@@ -86,10 +86,10 @@ def report(
         raise typer.Exit(console.FAILED)
 
 
-def run(kernels: Path | None = None, **settings: Any) -> dict[str, Any]:
+def run(**settings: Any) -> dict[str, Any]:
     """Loads the wings and collects the report's data, with a progress bar on stderr.
 
-    `settings` are report_data.Settings. Raises UsageError for what a user did wrong.
+    `settings` are those of report_data.Settings. Raises UsageError for what a user did wrong.
     """
     try:
         import jinja2
@@ -102,8 +102,8 @@ def run(kernels: Path | None = None, **settings: Any) -> dict[str, Any]:
     from quantassay import loading, report_data
 
     loading.load_wings()
-    if kernels is not None:
-        loading.load_file(kernels)
+    if settings.get("kernels") is not None:
+        loading.load_file(settings["kernels"])
     with console.progress() as bar:
         tasks: dict[str, Any] = {}
 
@@ -197,8 +197,8 @@ def _quality(made: Mapping[str, Any], screen: Console) -> None:
     if made["quality"]["embeddings"]:
         screen.print("\nEmbedding cosine against fp32, mean / least")
         for row in made["quality"]["embeddings"]:
-            figures = f"{row['cosine_mean']:.6f} / {row['cosine_min']:.6f}"
-            screen.print(f"  {row['scheme']:<28} {figures}")
+            pair = f"{row['cosine_mean']:.7f} / {row['cosine_min']:.7f}"
+            screen.print(f"  {row['scheme']:<28} {pair}")
 
 
 def _exhibit(made: Mapping[str, Any], screen: Console) -> None:

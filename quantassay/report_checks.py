@@ -14,18 +14,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from bench.workloads import Layer
 from quantassay import devices
 from quantassay.calling import Calling
-from quantassay.compare import compare
-from quantassay.engine import CheckResult, run_checks
+from quantassay.engine import CheckResult, run_checks, select
+from quantassay.running import outcome
 from reference.dialects import DIALECTS
 from reference.numerics import round_to
-from reference.op import Kernel, Op, as_tuple, get_op
-from reference.op import kernels as registered
+from reference.op import Kernel, Op, get_op
 
 Array = NDArray[Any]
 Progress = Callable[[str, int, int], None]  # (what runs, done, in all)
@@ -145,18 +143,15 @@ def check_layers(
     """Every kernel of the wings (None: all) in every dialect on every layer."""
     where = devices.choose(device)
     name = devices.name(where)
-    pool = [k for k in registered() if wings is None or k.wing in wings]
-    total = len(layers) * sum(
-        kernel.op in SOURCES and dialect in kernel.dialects
-        for kernel in pool
-        for dialect in dialects
-    )
-    done = 0
+    pairs = [pair for pair in select(None, wings, dialects) if pair[0].op in SOURCES]
+    total = layer_runs(pairs) * len(layers)
     checks: dict[tuple[str, str, str, str], Check] = {}
+    done = 0
     for dialect in dialects:
+        spoken = [kernel for kernel, name in pairs if name == dialect]
         for case in cases(layers, dialect):
-            for kernel in pool:
-                if kernel.op != case.op.name or dialect not in kernel.dialects:
+            for kernel in spoken:
+                if kernel.op != case.op.name:
                     continue
                 key = (kernel.op, kernel.wing, kernel.variant, dialect)
                 check = checks.setdefault(key, Check(*key, inputs=LAYERS, device=name))
@@ -168,44 +163,30 @@ def check_layers(
     return list(checks.values())
 
 
+def layer_runs(pairs: Sequence[tuple[Kernel, str]]) -> int:
+    """How many of the (kernel, dialect) pairs have inputs in a layer: each runs once a layer."""
+    return sum(kernel.op in SOURCES for kernel, _ in pairs)
+
+
 def _add(check: Check, kernel: Kernel, case: Case, device: str) -> None:
     """Runs one case and adds its outcome to the check."""
     calling = Calling(kernel, case.op, check.dialect)
-    options = {
-        key: value
-        for key, value in case.options.items()
-        if value in calling.allowed.get(key, (value,))
-    }
-    expected = case.expected
-    if options != dict(case.options):  # the kernel gives another output dtype only
-        options = {**case.options, **{key: one[0] for key, one in calling.allowed.items()}}
-        expected = case.op.expected(dict(case.inputs), **options)
+    options = options_for(calling, case)
+    expected = case.expected if options == dict(case.options) else None
     start = time.perf_counter()
-    failure, wrong = "", 0
-    try:
-        got = run_kernel(calling, case.op, case.inputs, options, device)
-    except Exception as error:  # whatever a kernel raises on valid input is the finding
-        failure, wrong = calling.raised(error), case.elements
-    else:
-        mismatch = compare(case.op, case.inputs, options, got, expected)
-        if mismatch is not None:
-            failure, wrong = mismatch.words, mismatch.all_counts
+    found = outcome(calling, case.inputs, options, device, expected)
     check.seconds += time.perf_counter() - start
     check.cases += 1
-    check.elements += sum(array.size for array in expected)
-    check.mismatches += wrong
-    if failure and check.failure is None:
-        check.failure = f"layer {case.layer}, {case.dtype}: {failure}"
+    check.elements += found.elements
+    check.mismatches += found.wrong
+    if found.failed and check.failure is None:
+        words = found.error or (found.mismatch.words if found.mismatch else "")
+        check.failure = f"layer {case.layer}, {case.dtype}: {words}"
 
 
-def run_kernel(
-    calling: Calling, op: Op, inputs: Mapping[str, Any], options: Mapping[str, str], device: str
-) -> tuple[Any, ...]:
-    """One call with copies of the inputs on the device; outputs as NumPy arrays."""
-    sent = {arg.name: devices.send(inputs[arg.name], device) for arg in op.inputs}
-    with np.errstate(all="ignore"):
-        result = calling(sent, options)
-    return tuple(devices.fetch(one) for one in as_tuple(result))
+def options_for(calling: Calling, case: Case) -> dict[str, str]:
+    """The case's options, but for those that the kernel does not take."""
+    return {**case.options, **{name: values[0] for name, values in calling.allowed.items()}}
 
 
 def check_hostile(
@@ -219,14 +200,9 @@ def check_hostile(
 ) -> list[Check]:
     """The differential engine's hostile and random cases, for every kernel."""
     results = run_checks(
-        None,
-        wings,
-        dialects,
-        device=device,
-        examples=examples,
-        seed=seed,
-        on_progress=on_progress,
-    )
+        None, wings, dialects,
+        device=device, examples=examples, seed=seed, on_progress=on_progress,
+    )  # fmt: skip
     return [_from_result(result) for result in results]
 
 

@@ -19,7 +19,8 @@ from bench.workloads import Layer
 from emulator.recording import Launch, recording
 from quantassay import devices
 from quantassay.calling import Calling
-from quantassay.report_checks import SOURCES, Case, cases, run_kernel
+from quantassay.report_checks import SOURCES, Case, cases, options_for
+from quantassay.running import call, send
 from reference.op import Kernel
 from reference.op import kernels as registered
 
@@ -85,10 +86,9 @@ def counters(
 
 def _count(kernel: Kernel, dialect: str, case: Case) -> Counters | None:
     calling = Calling(kernel, case.op, dialect)
-    options = {**case.options, **{key: one[0] for key, one in calling.allowed.items()}}
     with recording(trace=True) as session:
         try:
-            run_kernel(calling, case.op, case.inputs, options, "emulator")
+            call(calling, send(calling, case.inputs, "emulator"), options_for(calling, case))
         except Exception:  # the checks report what a kernel raises; nothing to count then
             return None
     if not session.launches:

@@ -24,10 +24,10 @@ from typing import Any
 from bench import minilm, texts
 from bench.workloads import Layer, generated_layers
 from quantassay import report_exhibit, report_quality, report_roofline
-from quantassay.report_checks import LAYERS, Check, check_hostile, check_layers
+from quantassay.report_checks import LAYERS, Check
 from quantassay.report_counters import counters
+from quantassay.report_pool import Job, check_everything, cores
 from reference.dialects import DIALECTS, FIELDS
-from reference.op import kernels
 from roofline.devices import DEVICES
 
 SCHEMA = "quantassay.report/1"
@@ -60,6 +60,8 @@ class Settings:
     device: str = "auto"
     wings: tuple[str, ...] | None = None
     dialects: tuple[str, ...] = tuple(DIALECTS)
+    kernels: Path | None = None
+    workers: int = 0  # 0: one per core
 
 
 @dataclass
@@ -101,17 +103,13 @@ def collect(settings: Settings, on_progress: Progress | None = None) -> dict[str
         step = stage("model")
         source = load(settings)
         step("", 1, 1)
-    with clock.part("kernels on layers"):
-        few = [_first(layer, settings.tokens) for layer in source.layers]
-        on_layers = check_layers(
-            few, settings.dialects, settings.wings, device=settings.device,
-            on_progress=stage("layers"),
+    few = tuple(_first(layer, settings.tokens) for layer in source.layers)
+    with clock.part("kernels"):
+        job = Job(
+            few, settings.dialects, settings.wings, settings.device, settings.examples,
+            settings.seed, settings.kernels,
         )  # fmt: skip
-    with clock.part("kernels on hostile inputs"):
-        hostile = check_hostile(
-            settings.dialects, settings.wings, device=settings.device,
-            examples=settings.examples, seed=settings.seed, on_progress=stage("hostile"),
-        )  # fmt: skip
+        checks = check_everything(job, settings.workers or cores(), on_progress or _silent)
     with clock.part("counters"):
         counted = counters(few, settings.wings, settings.device, stage("counters"))
     with clock.part("quality"):
@@ -125,7 +123,6 @@ def collect(settings: Settings, on_progress: Progress | None = None) -> dict[str
         step = stage("audit")
         audited = _audit()
         step("", 1, 1)
-    checks = on_layers + hostile
     return {
         "schema": SCHEMA,
         "verdict": verdict(checks),
@@ -138,16 +135,20 @@ def collect(settings: Settings, on_progress: Progress | None = None) -> dict[str
         "counters": counted,
         "roofline": [asdict(row) for row in rows],
         "audit": audited,
-        "dialects": {
-            name: asdict(DIALECTS[name]) | {"fields": {f: getattr(DIALECTS[name], f) for f in FIELDS}}
-            for name in settings.dialects
-        },
+        "dialects": {name: _dialect(name) for name in settings.dialects},
         "versions": versions(),
-        "settings": asdict(settings) | {"model": str(settings.model) if settings.model else None},
+        "settings": {
+            name: str(value) if isinstance(value, Path) else value
+            for name, value in asdict(settings).items()
+        },
         "seconds": clock.seconds,
         "warnings": source.warnings,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _silent(stage: str, what: str, done: int, total: int) -> None:
+    """No progress bar."""
 
 
 def load(settings: Settings) -> Source:
@@ -256,6 +257,16 @@ def _device(checks: Sequence[Check]) -> dict[str, Any]:
         "kind": "emulator" if names == ["emulator"] else "gpu",
         "host": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
         "predicted_for": {name: device.title for name, device in DEVICES.items()},
+    }
+
+
+def _dialect(name: str) -> dict[str, Any]:
+    dialect = DIALECTS[name]
+    return {
+        "title": dialect.title,
+        "source": dialect.source,
+        "inputs": dialect.inputs,
+        "fields": {field: getattr(dialect, field) for field in FIELDS},
     }
 
 

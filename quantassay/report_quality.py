@@ -8,7 +8,7 @@ float64. SQNR = 10 log10(|signal|^2 / |error|^2) in dB over the whole tensor; re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,11 +133,8 @@ def embedding_quality(
     """One row for the fp16 model, then one per dialect."""
     exact = model.encode(sentences)
     tokens = len(model.tokenize(sentences).ids)
-    schemes: dict[str, Callable[[], Linear]] = {FP16: lambda: half_linear}
-    for dialect in dialects:
-        schemes[dialect] = lambda dialect=dialect: quantized_linear(dialect)
-    for scheme, make in schemes.items():
-        made = model.encode(sentences, make())
+    for scheme in (FP16, *dialects):
+        made = model.encode(sentences, half_linear if scheme == FP16 else quantized_linear(scheme))
         cosines = np.sum(exact.astype(np.float64) * made.astype(np.float64), axis=1)
         norms = np.linalg.norm(exact.astype(np.float64), axis=1) * np.linalg.norm(
             made.astype(np.float64), axis=1

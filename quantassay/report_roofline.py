@@ -66,8 +66,7 @@ def _op_row(op: Op, model: str, kind: str, dims: Mapping[str, int], device: Devi
 
 def _linears(model: str, kind: str, dims: Mapping[str, int], device: Device) -> list[Row]:
     made = [
-        _row(f"linear {form}", model, kind, dims, linear_form(form, dims, device))
-        for form in FORMS
+        _row(f"linear {form}", model, kind, dims, linear_form(form, dims, device)) for form in FORMS
     ]
     made.append(_row(FP16_LINEAR, model, kind, dims, half_linear(dims, device)))
     return made

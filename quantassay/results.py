@@ -9,15 +9,18 @@ from typing import Any
 @dataclass(frozen=True)
 class Counterexample:
     """The smallest failing input found: `case` can be repeated, `words` says what differs there,
-    `reason` why, and `mismatch` is `words` for machines (None where the kernel raised)."""
+    `reason` why, `evidence` on how much that reason was held (empty where it is a description),
+    and `mismatch` is `words` for machines (None where the kernel raised)."""
 
     case: str
     words: str
     reason: str
+    evidence: str = ""
     mismatch: dict[str, Any] | None = None
 
     def __str__(self) -> str:
-        return f"{self.case}\n{self.words}\nreason: {self.reason}"
+        evidence = f"\n  ({self.evidence})" if self.evidence else ""
+        return f"{self.case}\n{self.words}\nreason: {self.reason}{evidence}"
 
 
 @dataclass(frozen=True)

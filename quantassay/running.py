@@ -62,8 +62,8 @@ def outcome(
 ) -> Outcome:
     """Runs the kernel on a copy of `inputs` (NumPy arrays by name) and compares with the oracle.
 
-    device: "emulator" or "gpu". expected: the oracle's outputs, if they are at hand. shift: how many
-    elements the copies are off an aligned address. order: seed of the emulator's thread order.
+    device: "emulator" or "gpu". expected: the oracle's outputs, if they are at hand. shift:
+    elements by which the copies are off an aligned address. order: seed of the thread order.
     """
     op = calling.op
     wanted = op.expected(dict(inputs), **options) if expected is None else tuple(expected)

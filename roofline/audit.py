@@ -1,77 +1,22 @@
 """Static audit: what ptxas made of the CUDA C++ kernels, read from their CUBINs. Needs no GPU.
 
 Contract: `audit(archs)` compiles the CuPy wing's catalogue to CUBINs and gives one AuditRow per
-kernel and arch. Registers, stack and shared memory come from the ELF file itself (.nv.info and
-section sizes); instructions from nvdisasm's text. A loop is a natural loop of the SASS control flow
-graph; its issue slots are the instructions of its body, as many as a warp must issue to go round
-once along every path in it. LDL and STL count spills and local arrays alike.
-
-nvdisasm: the PyPI package nvidia-cuda-nvdisasm, or one on PATH.
+kernel and arch; `problems(row)` says in words where a row is not what its source was written for.
+LDL and STL count spills and local arrays alike: there are to be none.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
-import shutil
-import struct
-import subprocess
-import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 from kernels_cupy.catalogue import Configuration, catalogue
 from kernels_cupy.compile import ARCHS, cubin
-
-# .nv.info attributes: (symbol index, value) pairs of 32 bits, one per function.
-_FRAME_SIZE, _REGCOUNT = 0x11, 0x2F
-_INFO_SIZED = 0x04
-_INSTRUCTION = re.compile(
-    r"^\s+/\*([0-9a-f]+)\*/\s+(?:(@!?U?P\w+)\s+)?([A-Z]\w*(?:\.\w+)*)\s*(.*?)\s*;"
-)
-_LABEL = re.compile(r"^(\.L\w+):")
-_TARGET = re.compile(r"`\((\.L\w+)\)")
-_TENSOR = ("IMMA", "HMMA", "BMMA", "DMMA", "QMMA", "IGMMA", "HGMMA", "QGMMA", "BGMMA")
-_WIDTHS = {"128": 16, "64": 8, "U16": 2, "S16": 2, "U8": 1, "S8": 1}
-
-
-@dataclass(frozen=True)
-class Instruction:
-    """One SASS instruction: address, predicate ("" or "@!P0"), opcode with modifiers, operands."""
-
-    address: int
-    predicate: str
-    opcode: str
-    operands: str
-
-    @property
-    def root(self) -> str:
-        return self.opcode.partition(".")[0]
-
-    @property
-    def width(self) -> int:
-        """Bytes per thread of a memory access."""
-        parts = self.opcode.split(".")
-        return next((size for word, size in _WIDTHS.items() if word in parts), 4)
-
-
-@dataclass(frozen=True)
-class Loop:
-    """A natural loop. Bytes are those that one thread loads and stores in global memory."""
-
-    start: int  # address of its header
-    issue_slots: int
-    load_bytes: int
-    store_bytes: int
-    tensor: int
-    divisions: int  # MUFU.RCP: reciprocals, as divisions are made of
-    innermost: bool
+from roofline.sass import TENSOR, Instruction, Loop, disassemble, find_loops
 
 
 @dataclass(frozen=True)
@@ -83,6 +28,7 @@ class AuditRow:
     kernel: str
     dialect: str
     path: str
+    defines: Mapping[str, int]
     arch: str
     registers: int
     stack_bytes: int
@@ -99,28 +45,38 @@ class AuditRow:
     cubin_sha256: str
 
     @property
+    def name(self) -> str:
+        words = self.kernel, self.dialect, self.path, self.arch
+        return " ".join(word for word in words if word)
+
+    @property
+    def wide(self) -> bool:
+        """Whether this is a kernel's path of 16-byte accesses."""
+        if "COPY" in self.defines:
+            return self.kernel != "gemm_naive" and self.defines["COPY"] == 16
+        itemsize = 4 if self.op == "int8.epilogue" or self.path.startswith("fp32") else 2
+        return self.defines["VECTOR"] * itemsize == 16
+
+    @property
     def hot_loop(self) -> Loop | None:
-        """The innermost loop that does most: tensor instructions, else bytes, else slots."""
-        inner = [loop for loop in self.loops if loop.innermost]
+        """The innermost loop that does most: tensor instructions, else dp4a, else bytes.
+
+        A loop with calls (groups whose scale is out of the ordinary) comes after one without.
+        """
         return max(
-            inner,
-            key=lambda loop: (loop.tensor, loop.load_bytes + loop.store_bytes, loop.issue_slots),
+            (loop for loop in self.loops if loop.innermost),
+            key=lambda loop: (
+                loop.tensor,
+                loop.dp4a,
+                -loop.calls,
+                loop.load_bytes + loop.store_bytes,
+                loop.issue_slots,
+            ),
             default=None,
         )
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
-
-
-@dataclass(frozen=True)
-class Function:
-    """A kernel in a CUBIN: resources from the ELF, code from nvdisasm."""
-
-    registers: int
-    stack_bytes: int
-    shared_bytes: int
-    code: tuple[Instruction, ...]
-    labels: Mapping[str, int]
 
 
 def audit(
@@ -144,6 +100,7 @@ def _row(configuration: Configuration, arch: str, data: bytes) -> AuditRow:
         kernel=configuration.kernel,
         dialect=configuration.dialect,
         path=configuration.path,
+        defines=dict(configuration.defines),
         arch=arch,
         registers=function.registers,
         stack_bytes=function.stack_bytes,
@@ -153,9 +110,9 @@ def _row(configuration: Configuration, arch: str, data: bytes) -> AuditRow:
         local_stores=roots["STL"],
         loads=_by_width(function.code, ("LDG", "LDGSTS")),
         stores=_by_width(function.code, ("STG",)),
-        tensor=dict(Counter(i.opcode for i in function.code if i.root in _TENSOR)),
+        tensor=dict(Counter(i.opcode for i in function.code if i.root in TENSOR)),
         ldmatrix=roots["LDSM"],
-        slow_calls=roots["CALL"],
+        slow_calls=sum(i.calls for i in function.code),
         loops=find_loops(function),
         cubin_sha256=hashlib.sha256(data).hexdigest(),
     )
@@ -165,212 +122,41 @@ def _by_width(code: Iterable[Instruction], roots: tuple[str, ...]) -> dict[str, 
     return dict(Counter(f"{i.root}.{8 * i.width}" for i in code if i.root in roots))
 
 
-@cache
-def find_nvdisasm() -> str:
-    """Path of nvdisasm: a wheel's on sys.path, else PATH's. Raises FileNotFoundError."""
-    for folder in sys.path:
-        for found in Path(folder or ".").glob("nvidia/*/bin/nvdisasm"):
-            return str(found)
-    on_path = shutil.which("nvdisasm")
-    if on_path is None:
-        raise FileNotFoundError("nvdisasm: install nvidia-cuda-nvdisasm, or put it on PATH")
-    return on_path
+def problems(row: AuditRow) -> list[str]:
+    """Where the compiler did not do what the source was written for; empty if it did."""
+    found = []
+    if row.local_loads or row.local_stores or row.stack_bytes:
+        spills = f"{row.local_loads} LDL, {row.local_stores} STL, {row.stack_bytes} B of stack"
+        found.append(f"registers spill: {spills}")
+    if row.wide and not any(name.endswith(".128") for name in (*row.loads, *row.stores)):
+        found.append(f"no 128-bit access: {dict(row.loads)}, {dict(row.stores)}")
+    if row.kernel == "gemm_mma":
+        if not any(name.startswith("IMMA") for name in row.tensor):
+            found.append("no tensor instruction (IMMA)")
+        if not row.ldmatrix:
+            found.append("no LDSM")
+        if row.defines["COPY"] > 1 and not any(name.startswith("LDGSTS") for name in row.loads):
+            found.append("no asynchronous copy (LDGSTS)")
+    return [f"{row.name}: {words}" for words in found]
 
 
-@cache
-def disassemble(data: bytes) -> Mapping[str, Function]:
-    """The kernels of a CUBIN by name. Raises RuntimeError with nvdisasm's words if it refuses."""
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(data)
-        file.flush()
-        command = [find_nvdisasm(), "--print-code", file.name]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"nvdisasm: {done.stderr.strip()}")
-    resources = read_resources(data)
-    texts = re.split(r"^\s*\.section\s+\.text\.(\w+),.*$", done.stdout, flags=re.M)[1:]
-    listings = dict(zip(texts[::2], texts[1::2], strict=True))
-    return {name: Function(*resources[name], *_parse(listings[name])) for name in resources}
-
-
-def _parse(listing: str) -> tuple[tuple[Instruction, ...], dict[str, int]]:
-    """Instructions, without the padding after the last one; label -> address."""
-    code: list[Instruction] = []
-    pending: list[str] = []
-    labels: dict[str, int] = {}
-    for line in listing.splitlines():
-        label = _LABEL.match(line)
-        if label:
-            pending.append(label[1])
-            continue
-        found = _INSTRUCTION.match(line)
-        if found:
-            address = int(found[1], 16)
-            code.append(Instruction(address, found[2] or "", found[3], found[4]))
-            labels.update(dict.fromkeys(pending, address))
-            pending = []
-    while code and (code[-1].root == "NOP" or _jumps_to_itself(code[-1], labels)):
-        code.pop()
-    return tuple(code), labels
-
-
-def _jumps_to_itself(instruction: Instruction, labels: Mapping[str, int]) -> bool:
-    target = _TARGET.search(instruction.operands)
-    return bool(target) and labels.get(target[1]) == instruction.address  # type: ignore[index]
-
-
-def read_resources(data: bytes) -> dict[str, tuple[int, int, int]]:
-    """kernel -> (registers, stack bytes, shared bytes) from a CUBIN's ELF sections."""
-    sections = _sections(data)
-    symbols = _symbols(sections)
-    registers: dict[str, int] = {}
-    frames: dict[str, int] = {}
-    _, info, _ = sections[".nv.info"]
-    at = 0
-    while at + 4 <= len(info):
-        form, attribute, size = struct.unpack_from("<BBH", info, at)
-        at += 4
-        if form != _INFO_SIZED:
-            continue
-        if attribute in (_FRAME_SIZE, _REGCOUNT):
-            symbol, value = struct.unpack_from("<II", info, at)
-            (registers if attribute == _REGCOUNT else frames)[symbols[symbol]] = value
-        at += size
-    kernels = [name.removeprefix(".text.") for name in sections if name.startswith(".text.")]
-    return {
-        name: (registers[name], frames.get(name, 0), sections.get(f".nv.shared.{name}", (0,))[0])
-        for name in kernels
-    }
-
-
-def _sections(data: bytes) -> dict[str, tuple[Any, ...]]:
-    """Name -> (size, bytes, header index) of a 64-bit little-endian ELF file."""
-    if data[:6] != b"\x7fELF\x02\x01":
-        raise ValueError(f"cubin: got {data[:6]!r}...; allowed: a 64-bit little-endian ELF file")
-    (start,) = struct.unpack_from("<Q", data, 0x28)
-    entry, count, names = struct.unpack_from("<HHH", data, 0x3A)
-    headers = [struct.unpack_from("<IIQQQQIIQQ", data, start + i * entry) for i in range(count)]
-    text = data[headers[names][4] :]
-    found = {}
-    for index, (name, kind, _, _, offset, size, *_) in enumerate(headers):
-        body = b"" if kind == 8 else data[offset : offset + size]  # 8: SHT_NOBITS
-        found[text[name : text.index(b"\0", name)].decode()] = (size, body, index)
-    return found
-
-
-def _symbols(sections: Mapping[str, tuple[Any, ...]]) -> list[str]:
-    table, names = sections[".symtab"][1], sections[".strtab"][1]
-    starts = [struct.unpack_from("<I", table, at)[0] for at in range(0, len(table), 24)]
-    return [names[start : names.index(b"\0", start)].decode() for start in starts]
-
-
-# ---- loops
-
-
-def find_loops(function: Function) -> tuple[Loop, ...]:
-    """The natural loops of a kernel's control flow graph, in address order of their headers."""
-    blocks, edges = _flow(function)
-    dominators = _dominators(len(blocks), edges)
-    bodies: dict[int, set[int]] = {}
-    for block, successors in edges.items():
-        for header in successors:
-            if header in dominators[block]:
-                bodies.setdefault(header, {header}).update(_reaching(block, header, edges))
-    return tuple(
-        _loop(
-            [instruction for number in sorted(body) for instruction in blocks[number]],
-            blocks[header][0].address,
-            not any(other < body for other in bodies.values()),
-        )
-        for header, body in sorted(bodies.items())
+def table(rows: Iterable[AuditRow]) -> str:
+    """The rows as a Markdown table."""
+    heads = (
+        "kernel",
+        "arch",
+        "registers",
+        "stack",
+        "shared",
+        "widest",
+        "tensor",
+        "hot loop: slots",
     )
-
-
-def _loop(code: Sequence[Instruction], start: int, innermost: bool) -> Loop:
-    return Loop(
-        start=start,
-        issue_slots=len(code),
-        load_bytes=sum(i.width for i in code if i.root in ("LDG", "LDGSTS")),
-        store_bytes=sum(i.width for i in code if i.root == "STG"),
-        tensor=sum(i.root in _TENSOR for i in code),
-        divisions=sum(i.opcode == "MUFU.RCP" for i in code),
-        innermost=innermost,
-    )
-
-
-def _flow(function: Function) -> tuple[list[list[Instruction]], dict[int, list[int]]]:
-    """Basic blocks and their successors. A call comes back; BSYNC goes to its BSSY's label."""
-    code, labels = function.code, function.labels
-    targets = _targets(code, labels)
-    starts = {code[0].address, *(address for found in targets.values() for address in found)}
-    starts |= {b.address for a, b in zip(code, code[1:], strict=False) if _ends(a)}
-    blocks: list[list[Instruction]] = []
-    for instruction in code:
-        if instruction.address in starts:
-            blocks.append([])
-        blocks[-1].append(instruction)
-    number = {block[0].address: index for index, block in enumerate(blocks)}
-    edges: dict[int, list[int]] = {}
-    for index, block in enumerate(blocks):
-        last = block[-1]
-        after = [number[address] for address in targets.get(last.address, ()) if address in number]
-        if not _leaves(last) and index + 1 < len(blocks):
-            after.append(index + 1)
-        edges[index] = after
-    return blocks, edges
-
-
-def _targets(code: Iterable[Instruction], labels: Mapping[str, int]) -> dict[int, list[int]]:
-    """Address of a branch or BSYNC -> where it may go."""
-    found: dict[int, list[int]] = {}
-    meeting: dict[str, int] = {}  # barrier register -> address after the BSYNC
-    for instruction in code:
-        named = [labels[name] for name in _TARGET.findall(instruction.operands) if name in labels]
-        if instruction.root == "BSSY" and named:
-            meeting[instruction.operands.split(",")[0]] = named[0]
-        elif instruction.root == "BSYNC" and instruction.operands in meeting:
-            found[instruction.address] = [meeting[instruction.operands]]
-        elif instruction.root in ("BRA", "JMP") and named:
-            found[instruction.address] = named
-    return found
-
-
-def _ends(instruction: Instruction) -> bool:
-    return instruction.root in ("BRA", "JMP", "EXIT", "RET", "BSYNC", "BRX")
-
-
-def _leaves(instruction: Instruction) -> bool:
-    """Whether control never falls through to the next instruction."""
-    always = not instruction.predicate and not re.match(r"U?!?U?P\d", instruction.operands)
-    return always and instruction.root in ("BRA", "JMP", "EXIT", "RET", "BSYNC", "BRX")
-
-
-def _dominators(count: int, edges: Mapping[int, list[int]]) -> list[set[int]]:
-    before: list[list[int]] = [[] for _ in range(count)]
-    for block, successors in edges.items():
-        for successor in successors:
-            before[successor].append(block)
-    found = [{0}] + [set(range(count)) for _ in range(count - 1)]
-    changed = True
-    while changed:
-        changed = False
-        for block in range(1, count):
-            sets = [found[p] for p in before[block]]
-            new = {block} | (set.intersection(*sets) if sets else set())
-            if new != found[block]:
-                found[block], changed = new, True
-    return found
-
-
-def _reaching(block: int, header: int, edges: Mapping[int, list[int]]) -> set[int]:
-    """Blocks from which `block` is reached without passing `header`, itself included."""
-    inside, pending = {header, block}, [block]
-    while pending:
-        current = pending.pop()
-        if current == header:
-            continue
-        for other, successors in edges.items():
-            if current in successors and other not in inside:
-                inside.add(other)
-                pending.append(other)
-    return inside
+    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    for row in rows:
+        hot, tensor = row.hot_loop, sum(row.tensor.values())
+        widest = max((*row.loads, *row.stores), key=lambda name: int(name.split(".")[1]))
+        cells = (row.name.removesuffix(f" {row.arch}"), row.arch, row.registers, row.stack_bytes)
+        shown = (*cells, row.shared_bytes, widest, tensor, hot.issue_slots if hot else "-")
+        lines.append(f"| {' | '.join(map(str, shown))} |")
+    return "\n".join(lines)

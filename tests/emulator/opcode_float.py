@@ -378,7 +378,7 @@ def _comparison() -> None:
         "infinite": is_inf,
         "number": lambda f, a: not is_nan(f, a),
         "notanumber": is_nan,
-        "normal": lambda f, a: 0 < (a & f.top) < f.top,
+        "normal": lambda f, a: 0 < (a & f.top) < f.top or a & ~f.sign == 0,  # zeros too
         "subnormal": lambda f, a: a & f.top == 0 and a & ~f.sign != 0,
     }
     for f in (F32, F64):

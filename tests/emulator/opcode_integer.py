@@ -40,7 +40,7 @@ def add(
     is_open: Callable[..., bool] | None = None,
     suffix: str = "",
 ) -> None:
-    """Register a case; `sources` are types split by spaces, the body is one instruction if empty."""
+    """Register a case; `sources` are types split by spaces, no body means one instruction."""
     kinds = tuple(sources.split())
     letters = ", ".join("{" + "abce"[i] + "}" for i in range(len(kinds)))
     width = {"u8": 8, "u16": 16, "u32": 32, "u64": 64}

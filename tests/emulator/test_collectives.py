@@ -222,7 +222,8 @@ MMA = """
 extern "C" __global__ void k(const signed char* A, const signed char* B, const int* C, int* D) {
   int g = threadIdx.x / 4, q = threadIdx.x % 4;   // A (16, 32), B (8, 32) = B^T, C and D (16, 8)
   const int *a = (const int*)A, *b = (const int*)B;
-  int a0 = a[g * 8 + q], a1 = a[(g + 8) * 8 + q], a2 = a[g * 8 + 4 + q], a3 = a[(g + 8) * 8 + 4 + q];
+  int a0 = a[g * 8 + q], a1 = a[(g + 8) * 8 + q];
+  int a2 = a[g * 8 + 4 + q], a3 = a[(g + 8) * 8 + 4 + q];
   int b0 = b[g * 8 + q], b1 = b[g * 8 + 4 + q];
   const int *c = C + g * 8 + 2 * q;
   int *d = D + g * 8 + 2 * q;

@@ -1,8 +1,8 @@
 """Every opcode, type and modifier against its model, bit for bit.
 
-Contract under test: PTX ISA 9.0 as the models in opcode_*.py state it. The kernels and inputs of the
-same cases are what a GPU records later; where PTX leaves a result open, the emulator's choice is
-pinned here.
+Contract under test: PTX ISA 9.0 as the models in opcode_*.py state it. The kernels and inputs of
+the same cases are what a GPU records later; where PTX leaves a result open, the emulator's choice
+is pinned here.
 """
 
 from __future__ import annotations
