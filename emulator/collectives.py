@@ -23,6 +23,7 @@ from emulator.shadow import next_warp_epoch
 from emulator.state import (
     ARGS,
     EXITED,
+    FAULT_COUNT,
     LANES,
     READY,
     RESULTS,
@@ -45,7 +46,12 @@ LDMATRIX_TRANSPOSED = 8
 
 @jit
 def complete(run: Run, warp: int) -> bool:
-    """Perform every collective of this warp whose members have all arrived; True if any was."""
+    """Perform every collective of this warp whose members have all arrived; True if any was.
+
+    After a finding nothing is performed any more.
+    """
+    if run[FAULT_COUNT]:
+        return False
     progress = False
     pending = run[WAITING + warp]
     while pending:

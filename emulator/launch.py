@@ -25,7 +25,7 @@ from emulator import arguments, block_coverage, faults, lower, memory, ptx, sche
 from emulator.arena import Arena
 from emulator.arguments import Dims
 from emulator.layout import BUFFER, Fault
-from emulator.stats import Stats, collect
+from emulator.stats import Stats
 
 FUEL = 50_000_000  # loop iterations of one thread
 SLICE_SECONDS = 0.05  # between two looks at the keyboard
@@ -191,7 +191,7 @@ class _Job:
 
         staging.copy_back()
         block_coverage.add(self.kernel.module.name, self.kernel.name, code.blocks, counts)
-        return collect(code, counts, traffic.totals, self.traced)
+        return Stats(code.blocks, counts, self.traced, trace.lines(traffic.totals, code.sites))
 
     def _run_blocks(self, ranges: list[memory.Range], traffic: trace.Accountant) -> None:
         run = _arena.run

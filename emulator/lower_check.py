@@ -18,7 +18,6 @@ from emulator.layout import BUFFER, CONTEXT, Fault, offset
 from emulator.lowering import Lowering
 
 STORES = ("write", "strong_write", "atomic")
-ONES = {n: str(int.from_bytes(b"\x01" * n, "little")) for n in (1, 2, 4, 8, 16, 32)}
 
 
 def guard(low: Lowering, space: str, address: str, size: int, action: str) -> str:
@@ -26,7 +25,7 @@ def guard(low: Lowering, space: str, address: str, size: int, action: str) -> st
     if space == "shared":
         host = low.value(f"add i64 {low.entry_load('shared', 'i64')}, {address}")
         if low.checks:
-            _shared(low, address, host, size, action)
+            _shared(low, address, size, action)
         _trace(low, host, size, action, shared=True)
         return host
     if space == "generic":
@@ -138,71 +137,42 @@ def _entry_field(name: str, base: str, where: int) -> list[str]:
     ]
 
 
-def _shared(low: Lowering, place: str, host: str, size: int, action: str) -> None:
-    length = _shared_size(low)
-    room = low.value(f"sub i64 {length}, {size - 1}")
-    fits = low.value(f"icmp uge i64 {length}, {size}")
-    inside = low.value(f"and i1 {fits}, {low.value(f'icmp ult i64 {place}, {room}')}")
-    _require(low, inside, _aligned(low, place, size), host, size, action)
-    watch, done, bad = low.fresh("watch"), low.fresh("done"), low.fresh("bad")
+def _shared(low: Lowering, place: str, size: int, action: str) -> None:
     writers, readers = (low.entry_load(f"{who}_shadow", "ptr") for who in ("writer", "reader"))
-    low.branch(low.value(f"icmp eq ptr {writers}, null"), done, watch)
-    low.label(watch)
-    found = low.helper(
-        "i32", f"shared_{action}_{size}", ("ptr", writers), ("ptr", readers), ("i32", _me(low)),
-        ("i64", place),
+    failed = low.helper(
+        "i1", f"shared_{action}_{size}", ("ptr", "%thread"), ("i32", str(low.now.site)),
+        ("i64", low.entry_load("shared", "i64")), ("i64", _shared_size(low)), ("ptr", writers),
+        ("ptr", readers), ("i32", _me(low)), ("i64", place),
     )  # fmt: skip
-    low.branch(low.value(f"icmp eq i32 {found}, 0"), done, bad)
-    low.label(bad)
-    low.fail(low.value(f"sub i32 {found}, 1"), host, size, action in STORES)
-    low.label(done)
+    _stop_if(low, failed)
+
+
+def _stop_if(low: Lowering, failed: str) -> None:
+    good = low.fresh("good")
+    low.branch(failed, "return", good)
+    low.label(good)
 
 
 def _global(low: Lowering, address: str, size: int, action: str) -> None:
+    """Inline: aligned, in the range of last time, and nothing to note. The rest is a call."""
     table = low.entry_load("site_cache", "ptr")
-    where = low.now.site * BUFFER.itemsize
-    cache = low.value(f"getelementptr i8, ptr {table}, i64 {where}")
+    cache = low.value(f"getelementptr i8, ptr {table}, i64 {low.now.site * BUFFER.itemsize}")
     start = low.load("i64", cache, 0, "cache")
     starts = low.load("i64", cache, offset(BUFFER, "size"), "cache")
-    inside = low.value(f"icmp ult i64 {low.value(f'sub i64 {address}, {start}')}, {starts}")
-    miss, hit = low.fresh("miss"), low.fresh("hit")
-    aligned = _aligned(low, address, size)
-    low.branch(low.value(f"and i1 {inside}, {aligned}"), hit, miss)
-    low.label(miss)
-    buffers = low.entry_load("buffers", "ptr")
-    count = low.entry_load("buffer_count", "i32")
-    found = low.helper(
-        "i32", "find_buffer", ("ptr", cache), ("ptr", buffers), ("i32", count),
-        ("i64", address), ("i32", str(size)),
-    )  # fmt: skip
-    bad = low.fresh("bad")
-    low.branch(low.value(f"icmp eq i32 {found}, 0"), hit, bad)
-    low.label(bad)
-    low.fail(low.value(f"sub i32 {found}, 1"), address, size, action in STORES)
-    low.label(hit)
-    _initialised(low, cache, address, size, action)
-
-
-def _initialised(low: Lowering, cache: str, address: str, size: int, action: str) -> None:
-    """Read or write the shadow bytes, if the buffer that the cache entry names has any."""
     delta = low.load("i64", cache, offset(BUFFER, "shadow"), "cache")
-    tracked, done = low.fresh("tracked"), low.fresh("done")
-    low.branch(low.value(f"icmp eq i64 {delta}, 0"), done, tracked)
-    low.label(tracked)
-    pointer = low.value(f"inttoptr i64 {low.value(f'add i64 {address}, {delta}')} to ptr")
-    kind = f"i{8 * size}"
-    if action in ("write", "strong_write"):
-        low.store(kind, ONES[size], pointer, 0, "shadow")
-    else:
-        written = low.load(kind, pointer, 0, "shadow")
-        bad = low.fresh("bad")
-        low.branch(low.value(f"icmp eq {kind} {written}, {ONES[size]}"), done, bad)
-        low.label(bad)
-        low.fail(str(int(Fault.UNINITIALISED)), address, size, action == "atomic")
-        low.label(done)
-        return
-    low.jump(done)
-    low.label(done)
+    inside = low.value(f"icmp ult i64 {low.value(f'sub i64 {address}, {start}')}, {starts}")
+    usual = low.value(f"and i1 {inside}, {_aligned(low, address, size)}")
+    usual = low.value(f"and i1 {usual}, {low.value(f'icmp eq i64 {delta}, 0')}")
+    call, good = low.fresh("check"), low.fresh("good")
+    low.branch(usual, good, call)
+    low.label(call)
+    failed = low.helper(
+        "i1", f"global_{action}_{size}", ("ptr", "%thread"), ("i32", str(low.now.site)),
+        ("ptr", cache), ("ptr", low.entry_load("buffers", "ptr")),
+        ("i32", low.entry_load("buffer_count", "i32")), ("i64", address),
+    )  # fmt: skip
+    low.branch(failed, "return", good)
+    low.label(good)
 
 
 def _generic(low: Lowering, address: str, size: int, action: str) -> None:

@@ -1,15 +1,16 @@
 """LLVM IR functions that compiled kernels call: fault reports, slow paths of checks, conversions.
 
 Contract: `text(names)` is the IR of the named functions. All are internal to the kernel's module.
-Check functions return 0, or 1 + a Fault that the caller must report. Each is plain IR text, because
-this is code that a reader wants to see as it runs.
+Check functions return true when they stored a fault in THREAD: the caller must return at once.
+Each is plain IR text, because this is code that a reader wants to see as it runs.
 """
 
 from __future__ import annotations
 
 import re
 
-from emulator.layout import BUFFER, CONTEXT, THREAD, TRACE, Fault, Yield, offset
+from emulator.layout import CONTEXT, THREAD, TRACE, Yield, offset
+from emulator.prelude_global import global_check
 from emulator.prelude_shared import shared_check
 
 
@@ -42,61 +43,6 @@ define internal void @fault(ptr %thread, i32 %site, i32 %kind, i64 %address, i32
   %py = getelementptr i8, ptr %thread, i64 {_thread("yop")}
   store i32 {int(Yield.FAULT)}, ptr %py
   ret void
-}}
-"""
-
-# Returns 0 or 1 + the Fault. It touches only its arguments, so that registers and counters need not
-# be written back around it. The site's cache entry is a BUFFER whose `size` is the number of
-# addresses at which this site's access may start, and whose `shadow` is (address of the shadow) -
-# start, or 0.
-FIND_BUFFER = f"""
-define internal i32 @find_buffer(ptr noalias %cache, ptr noalias readonly %buffers, i32 %count32,
-    i64 %address, i32 %size) cold noinline nounwind memory(argmem: readwrite) {{
-entry:
-  %bytes = zext i32 %size to i64
-  %mask = sub i64 %bytes, 1
-  %low = and i64 %address, %mask
-  %aligned = icmp eq i64 %low, 0
-  br i1 %aligned, label %search, label %misaligned
-misaligned:
-  ret i32 {Fault.MISALIGNED + 1}
-search:
-  %count = zext i32 %count32 to i64
-  br label %loop
-loop:
-  %i = phi i64 [ 0, %search ], [ %next, %step ]
-  %more = icmp ult i64 %i, %count
-  br i1 %more, label %test, label %missed
-test:
-  %where = mul i64 %i, {BUFFER.itemsize}
-  %buffer = getelementptr i8, ptr %buffers, i64 %where
-  %start = load i64, ptr %buffer
-  %ps = getelementptr i8, ptr %buffer, i64 {offset(BUFFER, "size")}
-  %length = load i64, ptr %ps
-  %off = sub i64 %address, %start
-  %fits = icmp uge i64 %length, %bytes
-  %room = sub i64 %length, %bytes
-  %inside = icmp ule i64 %off, %room
-  %hit = and i1 %fits, %inside
-  br i1 %hit, label %found, label %step
-step:
-  %next = add i64 %i, 1
-  br label %loop
-found:
-  %pw = getelementptr i8, ptr %buffer, i64 {offset(BUFFER, "shadow")}
-  %shadow = load i64, ptr %pw
-  %plain = icmp eq i64 %shadow, 0
-  %moved = sub i64 %shadow, %start
-  %delta = select i1 %plain, i64 0, i64 %moved
-  %starts = add i64 %room, 1
-  store i64 %start, ptr %cache
-  %cs = getelementptr i8, ptr %cache, i64 {offset(BUFFER, "size")}
-  store i64 %starts, ptr %cs
-  %cw = getelementptr i8, ptr %cache, i64 {offset(BUFFER, "shadow")}
-  store i64 %delta, ptr %cw
-  ret i32 0
-missed:
-  ret i32 {Fault.OUT_OF_BOUNDS + 1}
 }}
 """
 
@@ -213,7 +159,6 @@ define internal double @fma_odd(double %a, double %b, double %c) alwaysinline {
 
 _FIXED = {
     "fault": FAULT,
-    "find_buffer": FIND_BUFFER,
     "trace": TRACE_FUNCTION,
     "bf16_from_f32": BF16_FROM_F32,
     "f32_odd_from_f64": F32_ODD_FROM_F64,
@@ -222,18 +167,28 @@ _FIXED = {
 
 
 def touches(name: str) -> str:
-    """The alias class (lowering.TBAA) of the memory that a function touches; "" for all or none."""
+    """The alias class (lowering.TBAA) of the memory that a function touches; "" for all or none.
+
+    Checks also write THREAD when they find something, but then `step` returns at once.
+    """
     if name.startswith("shared_"):
         return "shadow"
-    return {"fault": "thread", "find_buffer": "cache"}.get(name, "")
+    if name.startswith("global_"):
+        return "cache"
+    return "thread" if name == "fault" else ""
 
 
 def text(names: set[str]) -> tuple[str, set[str]]:
     """IR of the named functions, and the intrinsic declarations that they need."""
     parts, declares = [], set()
-    for name in sorted(names):
-        shared = re.fullmatch(r"shared_(\w+)_(\d+)", name)
-        part = shared_check(int(shared[2]), shared[1]) if shared else _FIXED[name]
+    checks = {name for name in names if name.startswith(("global_", "shared_"))}
+    for name in sorted(names | ({"fault"} if checks else set())):
+        check = re.fullmatch(r"(shared|global)_(\w+)_(\d+)", name)
+        if check:
+            build = shared_check if check[1] == "shared" else global_check
+            part = build(int(check[3]), check[2])
+        else:
+            part = _FIXED[name]
         parts.append(part)
         if "@llvm.fabs.f64" in part:
             declares.add("declare double @llvm.fabs.f64(double)")

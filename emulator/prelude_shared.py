@@ -1,10 +1,11 @@
 """LLVM IR functions that check one access of shared memory for races.
 
-Contract: `shared_check(n, action)` is the text of `@shared_<action>_<n>(writers, readers, me,
-offset)`. It compares the n shadow words at `offset` with the thread's own word `me`, all bytes at
-once, returns 0 and notes the access, or returns 1 + a Fault and leaves the words alone. layout.py
-says what a shadow word holds; on top of that, bit 30 of a writer word says that the write was
-atomic or strong.
+Contract: `shared_check(n, action)` is the text of `@shared_<action>_<n>(thread, site, base, length,
+writers, readers, me, offset)`. It checks alignment and bounds, then compares the n shadow words at
+`offset` with the thread's own word `me`, all bytes at once. It returns false and notes the access,
+or stores a fault in THREAD, leaves the words alone and returns true. Without shadow (`writers` is
+null) only alignment and bounds are checked. layout.py says what a shadow word holds; on top of
+that, bit 30 of a writer word says that the write was atomic or strong.
 """
 
 from __future__ import annotations
@@ -72,9 +73,26 @@ def shared_check(n: int, action: str) -> str:
     strong = action not in ("read", "write")
     writes = action not in ("read", "strong_read")
     lines = [
-        f"define internal i32 @shared_{action}_{n}(ptr noalias %writers, ptr noalias %readers, "
-        "i32 %me, i64 %offset) noinline nounwind memory(argmem: readwrite) {",
+        f"define internal i1 @shared_{action}_{n}(ptr noalias %thread, i32 %site, i64 %base, "
+        "i64 %length, ptr noalias %writers, ptr noalias %readers, i32 %me, i64 %offset) "
+        "noinline nounwind {",
         "entry:",
+        f"  %room = sub i64 %length, {n - 1}",
+        f"  %fits = icmp uge i64 %length, {n}",
+        "  %starts = icmp ult i64 %offset, %room",
+        "  %inside = and i1 %fits, %starts",
+        f"  %low = and i64 %offset, {n - 1}",
+        "  %aligned = icmp eq i64 %low, 0",
+        "  %allowed = and i1 %inside, %aligned",
+        "  br i1 %allowed, label %allowed.yes, label %allowed.no",
+        "allowed.no:",
+        f"  %which = select i1 %aligned, i32 {int(Fault.OUT_OF_BOUNDS)}, "
+        f"i32 {int(Fault.MISALIGNED)}",
+        "  br label %bad",
+        "allowed.yes:",
+        "  %unwatched = icmp eq ptr %writers, null",
+        "  br i1 %unwatched, label %good, label %watched",
+        "watched:",
         "  %wq = getelementptr i32, ptr %writers, i64 %offset",
         "  %rq = getelementptr i32, ptr %readers, i64 %offset",
         f"  %w = load {vector}, ptr %wq, align 4",
@@ -83,18 +101,14 @@ def shared_check(n: int, action: str) -> str:
         f"  %mine = shufflevector {vector} %one, {vector} poison, <{n} x i32> zeroinitializer",
         f"  %pending.v = icmp eq {vector} %w, {_constant(n, -1)}",
         _any(n, "%pending.v", "pending"),
-        "  br i1 %pending, label %is.pending, label %landed",
-        "is.pending:",
-        f"  ret i32 {int(Fault.PENDING_COPY) + 1}",
+        "  br i1 %pending, label %bad, label %landed",
         "landed:",
     ]
     if reads:
         lines += [
             f"  %never.v = icmp eq {vector} %w, {_constant(n, 0)}",
             _any(n, "%never.v", "never"),
-            "  br i1 %never, label %is.never, label %written",
-            "is.never:",
-            f"  ret i32 {int(Fault.UNINITIALISED) + 1}",
+            "  br i1 %never, label %bad, label %written",
             "written:",
         ]
     lines.append(_clash(n, "%w", "%mine", "wc", reader=False))
@@ -112,9 +126,7 @@ def shared_check(n: int, action: str) -> str:
         clash = "%both"
     lines += [
         _any(n, clash, "race"),
-        "  br i1 %race, label %is.race, label %ordered",
-        "is.race:",
-        f"  ret i32 {int(Fault.RACE) + 1}",
+        "  br i1 %race, label %bad, label %ordered",
         "ordered:",
     ]
     if writes:
@@ -125,7 +137,26 @@ def shared_check(n: int, action: str) -> str:
         lines.append(f"  store {vector} {word}, ptr %wq, align 4")
     elif not strong:
         lines.append(_note_reader(n))
-    lines += ["  ret i32 0", "}"]
+    last = "written" if reads else "landed"
+    faults = [
+        "[ %which, %allowed.no ]",
+        f"[ {int(Fault.PENDING_COPY)}, %watched ]",
+        f"[ {int(Fault.RACE)}, %{last} ]",
+    ]
+    if reads:
+        faults.append(f"[ {int(Fault.UNINITIALISED)}, %landed ]")
+    lines += [
+        "  br label %good",
+        "good:",
+        "  ret i1 false",
+        "bad:",
+        f"  %fault = phi i32 {', '.join(faults)}",
+        "  %address = add i64 %base, %offset",
+        "  call void @fault(ptr %thread, i32 %site, i32 %fault, i64 %address, "
+        f"i32 {n}, i32 {int(writes)})",
+        "  ret i1 true",
+        "}",
+    ]
     return "\n".join(lines)
 
 

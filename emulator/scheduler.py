@@ -88,9 +88,10 @@ def run_blocks(run: Run, first: int, last: int) -> int:
                 _permute(run, WARP_ORDER, run[WARP_COUNT])
                 _permute(run, LANE_ORDER, WARP)
             for turn in range(run[WARP_COUNT]):
-                if run[STOP]:
-                    break
-                if _run_warp(run, run[WARP_ORDER + turn]):
+                warp = run[WARP_ORDER + turn]
+                run[READY + warp] |= run[PAUSED + warp]
+                run[PAUSED + warp] = 0
+                while _run_lanes(run, warp) or collectives.complete(run, warp):
                     progress = True
                 if run[TOUCHED] and run[FAULT_COUNT] == 0 and barriers.release(run):
                     progress = True
@@ -130,29 +131,12 @@ def _start_block(run: Run, block: int) -> None:
 
 
 @jit
-def _run_warp(run: Run, warp: int) -> bool:
-    """Run a warp's lanes until all of them wait, pause or have exited; True if any ran."""
-    ran = False
-    run[READY + warp] |= run[PAUSED + warp]
-    run[PAUSED + warp] = 0
-    while True:
-        ready = run[READY + warp]
-        if ready:
-            _run_lanes(run, warp, ready)
-            ran = True
-        if run[FAULT_COUNT]:
-            return ran
-        if run[READY + warp] == 0 and not (run[WAITING + warp] and collectives.complete(run, warp)):
-            return ran
-
-
-@jit
-def _run_lanes(run: Run, warp: int, ready: int) -> None:
-    """Run each ready lane until it leaves the READY set."""
-    context = run[CONTEXT_AT]
-    for position in range(WARP):
+def _run_lanes(run: Run, warp: int) -> bool:
+    """Run each ready lane of a warp until it leaves the READY set; True if there was one."""
+    ready = run[READY + warp]
+    for position in range(WARP if ready else 0):
         lane = run[LANE_ORDER + position]
-        if not ready >> lane & 1:
+        if not ready >> lane & 1 or run[STOP]:
             continue
         index = warp * WARP + lane
         thread = run[THREADS] + index * THREAD_SIZE
@@ -160,11 +144,10 @@ def _run_lanes(run: Run, warp: int, ready: int) -> None:
         if run[FAULT_COUNT]:
             store64(thread + THREAD_FUEL, min(load64(thread + THREAD_FUEL), FUEL_AFTER_A_FAULT))
         while True:
-            call_step(run[STEP], thread, frame, context)
+            call_step(run[STEP], thread, frame, run[CONTEXT_AT])
             if not _settle(run, warp, lane, thread):
                 break
-        if run[STOP]:
-            return
+    return ready != 0 and run[STOP] == 0
 
 
 @jit

@@ -2,33 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
 from emulator import trace
-from emulator.lower import CompiledKernel
+from emulator.lower import BlockInfo
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stats:
     """What one launch did. Everything from `traced_blocks` on is 0 or empty without `trace`.
 
-    opcodes: PTX instructions executed, per opcode with its modifiers; a predicated one counts
-    whether or not its predicate held. requests, sectors, wavefronts: see trace.py. Bank conflicts
-    are shared_wavefronts - shared_ideal_wavefronts.
+    requests, sectors, wavefronts: see trace.py. Bank conflicts are
+    shared_wavefronts - shared_ideal_wavefronts.
     """
 
-    opcodes: dict[str, int]
-    blocks_executed: int  # basic blocks that ran at least once
-    blocks_total: int
+    blocks: Sequence[BlockInfo] = field(repr=False)  # the kernel's basic blocks
+    counts: np.ndarray = field(repr=False)  # uint64 (blocks,): times each was entered
     traced_blocks: int = 0  # thread blocks
     lines: tuple[trace.Line, ...] = field(default=(), repr=False)
+
+    @cached_property
+    def opcodes(self) -> dict[str, int]:
+        """PTX instructions executed by all threads, per opcode with its modifiers.
+
+        A predicated instruction counts whether or not its predicate held.
+        """
+        found: dict[str, int] = {}
+        for block, count in zip(self.blocks, self.counts.tolist(), strict=True):
+            for opcode, times in block.histogram.items() if count else ():
+                found[opcode] = found.get(opcode, 0) + times * count
+        return found
 
     @property
     def instructions(self) -> int:
         """PTX instructions executed by all threads."""
         return sum(self.opcodes.values())
+
+    @property
+    def blocks_executed(self) -> int:
+        """Basic blocks that ran at least once."""
+        return int(np.count_nonzero(self.counts))
+
+    @property
+    def blocks_total(self) -> int:
+        return len(self.blocks)
 
     def _sum(self, column: str, *, shared: bool, store: bool | None = None) -> int:
         return sum(
@@ -68,13 +89,3 @@ class Stats:
     @property
     def shared_ideal_wavefronts(self) -> int:
         return self._sum("ideal", shared=True)
-
-
-def collect(code: CompiledKernel, counts: np.ndarray, totals: np.ndarray, traced: int) -> Stats:
-    """Stats from block counters (blocks,) and traffic totals (sites, KINDS, COLUMNS)."""
-    opcodes: dict[str, int] = {}
-    for block, count in zip(code.blocks, counts, strict=True):
-        for opcode, times in block.histogram.items():
-            opcodes[opcode] = opcodes.get(opcode, 0) + times * int(count)
-    executed = int(np.count_nonzero(counts))
-    return Stats(opcodes, executed, len(counts), traced, trace.lines(totals, code.sites))

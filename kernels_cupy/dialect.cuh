@@ -105,13 +105,14 @@ __device__ inline Multiplier make_multiplier(unsigned amax_bits) {
     return m;
 }
 
-// The multiplier under a given scale, finite and > 0.
+// The multiplier under a given scale, finite and > 0, and a value of fp16 where the dialect computes
+// in it: that is never too small or large for the fast form.
 __device__ inline Multiplier static_multiplier(float scale) {
     Multiplier m = {};
     m.scale = scale;
     m.factor = divides(STATIC_MULTIPLIER_RULE) ? scale : __fdiv_rn(1.0f, scale);
-    m.fast = true;
     if (divides(STATIC_MULTIPLIER_RULE)) prepare_division(m);
+    m.fast = m.fast || ARITHMETIC_RULE == IN_INPUT || !divides(STATIC_MULTIPLIER_RULE);
     return m;
 }
 

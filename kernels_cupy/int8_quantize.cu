@@ -78,7 +78,8 @@ extern "C" __global__ void __launch_bounds__(1024) quantize_rows(
     for (int v = threadIdx.x + KEPT * blockDim.x; v < vectors; v += blockDim.x)
         amax = absolute_maximum(amax, Elements::load(x + v * VECTOR));
 
-    const Multiplier m = make_multiplier(row_maximum(amax));
+    amax = blockDim.x == 32 ? warp_maximum(amax) : block_maximum(amax);
+    const Multiplier m = make_multiplier(amax);
     if (m.fast) {
 #pragma unroll
         for (int i = 0; i < KEPT; i++) {
@@ -99,6 +100,7 @@ extern "C" __global__ void __launch_bounds__(1024) tensor_maximum(
     long long vectors) {
     const long long step = static_cast<long long>(gridDim.x) * blockDim.x;
     unsigned largest = 0;
+#pragma unroll 1
     for (long long v = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x; v < vectors;
          v += KEPT * step) {
         Elements some[KEPT];  // all loads before their use
@@ -108,7 +110,7 @@ extern "C" __global__ void __launch_bounds__(1024) tensor_maximum(
 #pragma unroll
         for (int i = 0; i < KEPT; i++) largest = absolute_maximum(largest, some[i]);
     }
-    largest = row_maximum(largest);
+    largest = block_maximum(largest);
     if (threadIdx.x == 0) atomicMax(amax, largest);
 }
 

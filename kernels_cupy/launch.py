@@ -161,7 +161,13 @@ def _three(dims: Dim) -> Dims:
 def _emulated(source: str, name: str, defines: tuple[tuple[str, int], ...]) -> Any:
     import emulator
 
-    return emulator.compile(compiler.ptx(source, dict(defines), EMULATED_ARCH)).kernel(name)
+    text = compiler.ptx(source, dict(defines), EMULATED_ARCH)
+    return emulator.compile(text, name=module_label(source, defines)).kernel(name)
+
+
+def module_label(source: str, defines: Sequence[tuple[str, int]]) -> str:
+    """What emulator.coverage() calls this compilation: "int8_gemm.cu COPY=16 OUTPUT=3"."""
+    return " ".join([source, *(f"{name}={value}" for name, value in sorted(defines))])
 
 
 @cache

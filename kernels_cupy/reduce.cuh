@@ -9,13 +9,12 @@ __device__ inline unsigned warp_maximum(unsigned value) {
     return __reduce_max_sync(WHOLE_WARP, value);
 }
 
-// Maximum over blockDim.x threads, in every one of them. blockDim.x: a multiple of 32 up to 1024.
-// Where it exceeds 32 the block must be one-dimensional and all its threads must call it.
-__device__ inline unsigned row_maximum(unsigned value) {
-    value = warp_maximum(value);
-    if (blockDim.x == 32) return value;
+// Maximum over a one-dimensional block of up to 32 whole warps, in every thread. All its threads
+// must call it, once per kernel.
+__device__ inline unsigned block_maximum(unsigned value) {
     __shared__ unsigned partial[32];
     const unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    value = warp_maximum(value);
     if (lane == 0) partial[warp] = value;
     __syncthreads();
     return warp_maximum(lane < blockDim.x / 32 ? partial[lane] : 0u);

@@ -126,8 +126,12 @@ def _sources(file: str) -> tuple[str, ...]:
 @cache
 def _toolchain() -> tuple[str, ...]:
     """What compiles: package versions, and the NVVM library by its place, size and time."""
-    from cuda import pathfinder
-
+    try:
+        from cuda import pathfinder
+    except ImportError as error:
+        raise ImportError(
+            "the Numba wing needs numba-cuda and NVVM: install quantassay[cuda13] or [cuda12]"
+        ) from error
     library = Path(pathfinder.load_nvidia_dynamic_lib("nvvm").abs_path)
     facts = library.stat()
     names = ("numba", "numba-cuda", "llvmlite")

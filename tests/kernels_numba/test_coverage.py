@@ -32,11 +32,8 @@ def calls(op: Op, dialect: str) -> Iterator[tuple[dict[str, Any], dict[str, str]
                 for seed in (1, 3):
                     sizes = dict(zip(op.dims, shape, strict=False))
                     made = recipe("normal", seed=seed, dtype=dtype, **sizes)
-                    options = {
-                        "dialect": dialect,
-                        **({"out_dtype": out_dtype} if out_dtype else {}),
-                    }
-                    yield op.build(made), options
+                    output = {"out_dtype": out_dtype} if out_dtype else {}
+                    yield op.build(made), {"dialect": dialect, **output}
 
 
 def missed_blocks(launches: list[Launch]) -> dict[str, tuple[int, ...]]:
