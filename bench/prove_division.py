@@ -26,8 +26,7 @@ THRESHOLDS = 128
 ULPS = 4
 
 
-@intrinsic
-def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
+def _fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
     """a * b + c with one rounding, in float32."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -36,8 +35,7 @@ def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
     return types.float32(types.float32, types.float32, types.float32), generate
 
 
-@intrinsic
-def from_bits(typingctx: Any, bits: Any) -> Any:
+def _from_bits(typingctx: Any, bits: Any) -> Any:
     """The float32 with these bits."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -46,14 +44,18 @@ def from_bits(typingctx: Any, bits: Any) -> Any:
     return types.float32(types.int32), generate
 
 
-@intrinsic
-def to_bits(typingctx: Any, value: Any) -> Any:
+def _to_bits(typingctx: Any, value: Any) -> Any:
     """The bits of a float32."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.bitcast(args[0], ir.IntType(32))
 
     return types.int32(types.float32), generate
+
+
+fma: Any = intrinsic(_fma)
+from_bits: Any = intrinsic(_from_bits)
+to_bits: Any = intrinsic(_to_bits)
 
 
 @njit(parallel=True)

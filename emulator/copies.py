@@ -25,6 +25,7 @@ from emulator.state import (
     BUFFER_COUNT,
     BUFFERS,
     COPIES,
+    COPY_BUFFER,
     COPY_CAPACITY,
     COPY_COUNT,
     COPY_ENDS,
@@ -32,6 +33,7 @@ from emulator.state import (
     COPY_GROUP,
     COPY_USED,
     LINEAR,
+    READERS,
     SHARED_AT,
     SHARED_SIZE,
     WRITERS,
@@ -70,6 +72,7 @@ def reset(run: Run) -> None:
     """A new block: every record is free."""
     run[COPY_FREE] = -1
     run[COPY_USED] = 0
+    run[COPY_BUFFER] = 0
 
 
 @jit
@@ -158,16 +161,14 @@ def _land(run: Run, thread: int, record: int) -> None:
     size = load32(record + _BYTES)
     source_size = load32(record + _SOURCE_BYTES)
     shared = run[SHARED_AT] + start
-    if source_size == size:
-        for at in range(0, size, 4):
-            store32(shared + at, load32(source + at))
+    if source_size == size and size == 16:
+        store64(shared, load64(source))
+        store64(shared + 8, load64(source + 8))
     else:
         for at in range(size):
             store8(shared + at, load8(source + at) if at < source_size else 0)
     if run[WRITERS]:
-        mine = my_word(run, thread)
-        for byte in range(start, start + size):
-            store32(run[WRITERS] + 4 * byte, mine)
+        _fill_words(run[WRITERS] + 4 * start, my_word(run, thread), size)
 
 
 @jit
@@ -177,11 +178,15 @@ def _source_allowed(run: Run, thread: int, source: int, size: int, source_size: 
         return False
     if source_size == 0:
         return True
-    for index in range(run[BUFFER_COUNT]):
+    index = run[COPY_BUFFER]  # most copies read where the last one did
+    for turn in range(run[BUFFER_COUNT]):
+        if turn:
+            index = index + 1 if index + 1 < run[BUFFER_COUNT] else 0
         buffer = run[BUFFERS] + index * _BUFFER_BYTES
         at = source - load64(buffer + _BUFFER_START)
         if at < 0 or at + source_size > load64(buffer + _BUFFER_SIZE):
             continue
+        run[COPY_BUFFER] = index
         shadow = load64(buffer + _BUFFER_SHADOW)
         if shadow:
             for byte in range(at, at + source_size):
@@ -203,15 +208,33 @@ def _destination_allowed(run: Run, thread: int, start: int, size: int) -> bool:
     if start + size > run[SHARED_SIZE]:
         fault(run, Fault.OUT_OF_BOUNDS, thread, address, size, 1, 0)
         return False
-    words = range(run[WRITERS] + 4 * start, run[WRITERS] + 4 * (start + size), 4)
-    for word in words:
-        if load32(word) == SHADOW_PENDING:
+    writers = run[WRITERS] + 4 * start
+    alike = _alike(writers, size) and _alike(run[READERS] + 4 * start, size)
+    looked_at = 1 if alike else size
+    for byte in range(looked_at):
+        if load32(writers + 4 * byte) == SHADOW_PENDING:
             fault(run, Fault.PENDING_COPY, thread, address, size, 1, 0)
             return False
-    other = find_conflict(run, thread, start, size, 1)
+    other = find_conflict(run, thread, start, looked_at, 1)
     if other:
         fault(run, Fault.RACE, thread, address, size, 1, other)
         return False
-    for word in words:
-        store32(word, SHADOW_PENDING)
+    _fill_words(writers, SHADOW_PENDING, size)
     return True
+
+
+@jit
+def _alike(words: int, count: int) -> bool:
+    """Whether these shadow words (an even number) are all the same, as after an earlier copy."""
+    pair = load64(words)
+    differences = (pair ^ (pair >> 32)) & 0xFFFFFFFF
+    for at in range(8, 4 * count, 8):
+        differences |= load64(words + at) ^ pair
+    return differences == 0
+
+
+@jit
+def _fill_words(words: int, value: int, count: int) -> None:
+    """Set an even number of shadow words."""
+    for at in range(0, 4 * count, 8):
+        store64(words + at, value | value << 32)

@@ -253,27 +253,18 @@ def _too_many_copies(scene: Scene) -> str:
     return "more cp.async in flight than can have destinations of their own in shared memory"
 
 
-def _deadlock(scene: Scene) -> str:
-    raise AssertionError("stall.py words deadlocks")
-
-
-def _shared_limit(scene: Scene) -> str:
-    raise AssertionError("launch.py refuses too much shared memory")
-
-
+# DEADLOCK is worded by stall.py, SHARED_LIMIT by launch.py.
 _WORDS: dict[Fault, Callable[[Scene], str]] = {
     Fault.OUT_OF_BOUNDS: _out_of_bounds,
     Fault.MISALIGNED: _misaligned,
     Fault.UNINITIALISED: _uninitialised,
     Fault.RACE: _race,
     Fault.PENDING_COPY: _pending_copy,
-    Fault.DEADLOCK: _deadlock,
     Fault.DIVERGENT_BARRIER: _divergent,
     Fault.EARLY_EXIT: _early_exit,
     Fault.BAD_MASK: _bad_mask,
     Fault.SHUFFLE_SOURCE: _shuffle_source,
     Fault.FUEL: _fuel,
     Fault.TRAP: _trap,
-    Fault.SHARED_LIMIT: _shared_limit,
     Fault.COPY_IN_FLIGHT: _too_many_copies,
 }

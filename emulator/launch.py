@@ -5,8 +5,8 @@ Contract:
     stats = module.kernel("name").launch(grid, block, args, shared_bytes=0, seed=0)
 A launch runs all blocks, writes into the arrays in `args` and returns Stats; on the first finding
 it raises EmulatorError and leaves ordinary arrays as they were (memory from `emulator.empty` is
-written as the kernel goes). Machine code is made at a kernel's first launch. Launches run one at a
-time; other threads wait. Races between blocks on global memory are not looked for.
+written as the kernel goes). Machine code is made at a kernel's first launch. Compilation and
+launches run one at a time; other threads wait. Races on global memory are not looked for.
 """
 
 from __future__ import annotations
@@ -79,17 +79,18 @@ class Kernel:
 
     def compiled(self, *, checks: bool = True, traced: bool = False) -> lower.CompiledKernel:
         """Machine code of one variant, made when first asked for."""
-        found = self._compiled.get((checks, traced))
-        if found is None:
-            found = lower.compile_kernel(
-                self.module.parsed,
-                self.name,
-                checks=checks,
-                trace=traced,
-                approximate=self.module.approximate,
-            )
-            self._compiled[checks, traced] = found
-        return found
+        with _lock:
+            found = self._compiled.get((checks, traced))
+            if found is None:
+                found = lower.compile_kernel(
+                    self.module.parsed,
+                    self.name,
+                    checks=checks,
+                    trace=traced,
+                    approximate=self.module.approximate,
+                )
+                self._compiled[checks, traced] = found
+            return found
 
     def launch(
         self,
@@ -128,7 +129,8 @@ class Kernel:
         if shared > arguments.SHARED_LIMIT:
             raise _too_much_shared(code, shared)
         blocks = grid3[0] * grid3[1] * grid3[2]
-        traced = blocks if trace is True else min(int(trace), blocks)
+        everything = bool(trace) and isinstance(trace, (bool, np.bool_))
+        traced = blocks if everything else min(int(trace), blocks)
         job = _Job(self, code, grid3, block3, shared, seed, traced, checks, fuel)
         extra = [(f"buffers[{i}] ({a.dtype} {a.shape})", a) for i, a in enumerate(buffers)]
         with _lock:

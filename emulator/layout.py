@@ -106,7 +106,7 @@ class Fault(IntEnum):
     FUEL = 10  # a thread ran longer than allowed
     TRAP = 11
     SHARED_LIMIT = 12
-    COPY_IN_FLIGHT = 13  # the block ended with an asynchronous copy never waited for
+    COPY_IN_FLIGHT = 13  # more asynchronous copies than shared memory has room for
 
 
 THREAD = np.dtype(
@@ -148,7 +148,7 @@ CONTEXT = np.dtype(
         ("shared_size", np.uint32),  # static + dynamic bytes
         ("dynamic_shared_size", np.uint32),
         ("buffers", np.uint64),  # BUFFER[buffer_count]
-        ("site_cache", np.uint64),  # BUFFER[sites]: the range that each site hit last
+        ("site_cache", np.uint64),  # BUFFER[sites]: step's own (prelude_global.py); zeros at first
         ("coverage", np.uint64),  # uint64[basic blocks]: times each was entered, by any thread
         ("writer_shadow", np.uint64),  # uint32[shared_size]: see shadow word below; 0 = checks off
         ("reader_shadow", np.uint64),

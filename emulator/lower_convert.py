@@ -4,8 +4,9 @@ Contract: correctly rounded. Float to integer rounds as the modifier says, then 
 destination type (with or without .sat, as PTX defines); NaN gives 0, or 1 << (bits - 1) where the
 source is f64 or the destination has 64 bits. Integer and widening conversions are exact or .rn;
 .rz, .rm and .rp are accepted where the conversion is exact anyway and refused elsewhere. Integers
-narrow by truncation, by clamping with .sat. NaN results are canonical, but widening to f64 keeps
-the payload (quieted). FP8, FP6, FP4 and tf32 are refused.
+narrow by truncation, by clamping with .sat. NaN results are canonical, but bf16 to f32 is a shift
+(as ptxas makes it) and widening to f64 keeps the payload (quieted). FP8, FP6, FP4, tf32, and bf16
+with 8- or 64-bit integers are refused.
 
 A destination register wider than the type gets the sign- or zero-extended value.
 
@@ -79,7 +80,10 @@ def _integers(low: Lowering, modifiers: Modifiers, target: str, source: str, val
 
 def _to_integer(low: Lowering, modifiers: Modifiers, target: str, source: str, bits: str) -> str:
     rounding = INTEGRAL[modifiers.choice(tuple(INTEGRAL))]
-    modifiers.flag("sat")
+    if source != "bf16":
+        modifiers.flag("sat")
+    elif BITS[target] == 8:
+        raise low.now.unsupported("bf16 to 8-bit integers")
     if source == "f32" and modifiers.flag("ftz"):
         bits = flush(low, source, bits)
     value, kind = widen(low, source, bits), wide_type(source)
@@ -107,9 +111,9 @@ def _from_integer(low: Lowering, modifiers: Modifiers, target: str, source: str,
         kind = wide_type(target)
         number = low.value(f"{convert} i{width} {value} to {kind}")
         return narrow(low, target, saturate(low, kind, number) if sat else number)
+    if target == "bf16" and width in (8, 64):
+        raise low.now.unsupported(f"{width}-bit integers to bf16")
     if width == 64:
-        if target == "bf16":
-            raise low.now.unsupported("64-bit integers to bf16")
         # Beyond 2^20 every f16 is infinite: clamp to what f64 holds exactly.
         value = clamp_integer(low, value, source, "s32")
         convert, width = "sitofp", 32
@@ -126,6 +130,8 @@ def _floats(low: Lowering, modifiers: Modifiers, target: str, source: str, bits:
     ftz = "f32" in (source, target) and modifiers.flag("ftz")
     sat = modifiers.flag("sat")
     relu = target in ("f16", "bf16") and source == "f32" and modifiers.flag("relu")
+    if (source, target) == ("bf16", "f32") and not (integral or ftz or sat):
+        return low.value(f"shl i32 {low.resize(bits, 16, 32)}, 16")
     if ftz and source == "f32":
         bits = flush(low, source, bits)
     value, kind = widen(low, source, bits), wide_type(source)

@@ -6,10 +6,11 @@ kept unless .ftz says otherwise. .rz, .rm and .rp are refused. Approximate instr
 or double-precision result, whose last bits a GPU does not share.
 
 NaN results are canonical: f32 0x7fffffff, f16 and bf16 0x7fff. For f64 a NaN operand (the first,
-then the second, then the third) is returned quieted, an invalid operation gives 0xfff8000000000000.
-min and max return the other operand for one NaN, canonical NaN for two; -0 < +0; with .NaN any NaN
-gives canonical NaN. abs, neg and copysign work on the sign bit alone, NaN payload included (PTX
-leaves that open). .sat clamps to [+0, 1], NaN gives +0. .ftz turns subnormal inputs and subnormal
+then the second, then the third) is returned quieted, an invalid operation gives
+0xfff8000000000000. min and max return the other operand for one NaN, canonical NaN for two; -0 <
++0; with .NaN any NaN gives canonical NaN. abs and neg of a NaN give the canonical one (PTX leaves
+that open; ptxas makes additions of them), but for f64 only the sign bit changes; copysign always
+works on bits. .sat clamps to [+0, 1], NaN gives +0. .ftz turns subnormal inputs and subnormal
 (after rounding) results into zeros of their sign.
 
 f16 is computed in f32 and rounded once more, which is innocuous for +, -, * (24 >= 2 * 11 + 2);
@@ -253,7 +254,7 @@ def fma(low: Lowering, ins: Instruction) -> None:
 
 
 def sign_bits(low: Lowering, ins: Instruction) -> None:
-    """abs and neg: the sign bit only."""
+    """abs and neg."""
     modifiers = Modifiers(ins)
     data = modifiers.type(FLOATS)
     ftz = data in ("f32", "f16", "f16x2") and modifiers.flag("ftz")
@@ -264,9 +265,14 @@ def sign_bits(low: Lowering, ins: Instruction) -> None:
         value = flush(low, base, bits[0]) if ftz else bits[0]
         top = 1 << (BITS[base] - 1)
         kind = f"i{BITS[base]}"
-        if ins.root == "abs":
-            return low.value(f"and {kind} {value}, {top - 1}")
-        return low.value(f"xor {kind} {value}, {signed_literal(top, BITS[base])}")
+        size = low.value(f"and {kind} {value}, {top - 1}")
+        result = size
+        if ins.root == "neg":
+            result = low.value(f"xor {kind} {value}, {signed_literal(top, BITS[base])}")
+        if base == "f64":
+            return result
+        is_nan = low.value(f"icmp ugt {kind} {size}, {EXPONENT[base]}")
+        return low.value(f"select i1 {is_nan}, {kind} {NAN[base]}, {kind} {result}")
 
     words = [low.read(ins.operands[1], width)]
     result = each_half(low, data, words, one) if data.endswith("x2") else one(words)

@@ -1,8 +1,8 @@
 """Integer arithmetic, and the opcodes that integers share with floats (add, mul, min, abs, ...).
 
-What PTX leaves open, and the choice made here: division by zero gives all ones and the remainder
-the dividend (what NVIDIA's routines give for unsigned operands); MIN / -1 wraps to MIN, its
-remainder is 0. mul24/mad24 take the low 24 bits, sign-extended for s32.
+What PTX leaves open, and the choice made here: quotient and remainder of a division by zero are
+all ones (as in the code that ptxas makes of them); MIN / -1 wraps to MIN, its remainder is 0.
+mul24/mad24 take the low 24 bits, sign-extended for s32.
 
 Source: PTX ISA 9.0, sections 9.7.1 (integer), 9.7.2 (extended precision).
 """
@@ -156,10 +156,7 @@ def div(low: Lowering, ins: Instruction) -> None:
     if sign == "s" and ins.root == "div":
         negated = low.value(f"sub {kind} 0, {result}")
         result = low.value(f"select i1 {minus}, {kind} {negated}, {kind} {result}")
-    other = "-1" if ins.root == "div" else a
-    low.write(
-        ins.operands[0], low.value(f"select i1 {zero}, {kind} {other}, {kind} {result}"), width
-    )
+    low.write(ins.operands[0], low.value(f"select i1 {zero}, {kind} -1, {kind} {result}"), width)
 
 
 @lowers("dp4a", "dp2a")

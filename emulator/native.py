@@ -23,6 +23,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+_user: Callable[[], int] = getattr(os, "getuid", lambda: 0)
 RUNTIME_SOURCES = (
     "layout.py",
     "native.py",
@@ -83,7 +84,7 @@ def cache_directory() -> Path | None:
     if named == "":
         return None
     places = [Path(named)] if named else [Path("~/.cache/quantassay").expanduser()]
-    places.append(Path(tempfile.gettempdir()) / f"quantassay-{os.getuid()}")
+    places.append(Path(tempfile.gettempdir()) / f"quantassay-{_user()}")
     for place in places:
         directory = place / f"emulator-{digest.hexdigest()[:16]}"
         if _private_and_writable(place, directory):
@@ -99,7 +100,7 @@ def _private_and_writable(place: Path, directory: Path) -> bool:
         owner = directory.stat().st_uid
     except OSError:
         return False
-    return owner == os.getuid() and os.access(directory, os.W_OK)
+    return owner == _user() and os.access(directory, os.W_OK)
 
 
 def _load(bits: int, signed: bool) -> Any:

@@ -47,6 +47,7 @@ BARRIERS = 16
     TOUCHED,  # some thread arrived at a barrier since barriers were last looked at
     COPY_FREE,  # head of the list of COPY records given back, -1 = none
     COPY_USED,  # records handed out so far, from the first
+    COPY_BUFFER,  # index of the buffer that the latest copy read
     STOP,  # no thread may run any more
     FAULT_COUNT,  # how many threads stopped at a finding
     FAULT_KIND,  # the first finding, in the order of execution
@@ -56,7 +57,7 @@ BARRIERS = 16
     FAULT_SIZE,
     FAULT_STORE,
     FAULT_OTHER,  # RACE: the shadow word; collectives and barriers: a mask of lanes, or a lane
-) = range(36)
+) = range(37)
 
 READY = 64
 WAITING = READY + WARPS

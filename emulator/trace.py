@@ -56,10 +56,15 @@ class Line:
 
 
 def lines(totals: np.ndarray, sites: Sequence[Site]) -> tuple[Line, ...]:
-    """The rows of `totals` (sites, KINDS, COLUMNS) that saw traffic, in program order."""
+    """The rows of `totals` (sites, KINDS, COLUMNS) that saw traffic, in program order.
+
+    Loads from constant memory are left out: they have a cache of their own.
+    """
     found = []
     for index, kind in zip(*np.nonzero(totals[:, :, 0]), strict=True):
         site = sites[index]
+        if site.opcode.startswith("ld.const"):
+            continue
         counts = [int(n) for n in totals[index, kind]]
         shared, store = bool(kind & 2), bool(kind & 1)
         found.append(Line(site.ptx_line, site.text, site.source, shared, store, *counts))

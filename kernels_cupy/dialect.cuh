@@ -62,10 +62,10 @@ __device__ inline unsigned absolute_maximum(unsigned amax, float x) {
 
 // How one group's elements become codes.
 struct Multiplier {
-    float scale;   // what is stored: amax / 127
-    float factor;  // x times this, or x over this where divides is set
-    float inverse, tail;  // 1 / factor in two floats, where fast is set
-    bool fast;  // the fast form of quantize_... may be used
+    float scale;          // what is stored: amax / 127
+    float factor;         // codes are x times this, or x over this in a dialect that divides
+    float inverse, tail;  // 1 / factor in two floats, for the fast division
+    bool fast;            // whether the fast division may be used
 };
 
 constexpr bool divides(int rule) { return rule == X_OVER_S; }
@@ -100,20 +100,27 @@ __device__ inline Multiplier make_multiplier(unsigned amax_bits) {
         const float divisor = MULTIPLIER_RULE == X_TIMES_QMAX ? amax : m.scale;
         const float quotient = __fdiv_rn(MULTIPLIER_RULE == X_TIMES_QMAX ? 127.0f : 1.0f, divisor);
         m.factor = ZERO_RULE == CODE0 && divisor == 0.0f ? 0.0f : quotient;
-        m.fast = true;
     }
     return m;
 }
 
-// The multiplier under a given scale, finite and > 0, and a value of fp16 where the dialect computes
-// in it: that is never too small or large for the fast form.
+// The multiplier under a given scale, finite and > 0.
 __device__ inline Multiplier static_multiplier(float scale) {
     Multiplier m = {};
     m.scale = scale;
     m.factor = divides(STATIC_MULTIPLIER_RULE) ? scale : __fdiv_rn(1.0f, scale);
     if (divides(STATIC_MULTIPLIER_RULE)) prepare_division(m);
-    m.fast = m.fast || ARITHMETIC_RULE == IN_INPUT || !divides(STATIC_MULTIPLIER_RULE);
     return m;
+}
+
+// Whether the FAST form of quantize_dynamic, or of quantize_given, may be used.
+__device__ inline bool fast_dynamic(const Multiplier& m) {
+    return !divides(MULTIPLIER_RULE) || m.fast;
+}
+
+// A dialect that computes in fp16 is given scales of fp16: none is too small or large.
+__device__ inline bool fast_given(const Multiplier& m) {
+    return !divides(STATIC_MULTIPLIER_RULE) || ARITHMETIC_RULE == IN_INPUT || m.fast;
 }
 
 // Rounds and clamps. cvt.rni.s32.f32 gives 0 for NaN and saturates.

@@ -37,7 +37,8 @@ struct QuantizedRows {
         if (row >= rows || k >= K) return Pack<16>{};
         const Input* from = x + static_cast<size_t>(row) * K;
         const Multiplier m = multipliers[row];
-        return m.fast ? quantize_chunk<true>(from, k, K, m) : quantize_chunk<false>(from, k, K, m);
+        return fast_dynamic(m) ? quantize_chunk<true>(from, k, K, m)
+                               : quantize_chunk<false>(from, k, K, m);
     }
 };
 

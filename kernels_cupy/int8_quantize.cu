@@ -48,7 +48,7 @@ __device__ void quantize_from(
 template <bool GIVEN>
 __device__ void quantize_row(
     const Input* x, signed char* codes, int vectors, const Multiplier& m) {
-    if (m.fast)
+    if (GIVEN ? fast_given(m) : fast_dynamic(m))
         quantize_from<true, GIVEN>(threadIdx.x, x, codes, vectors, m);
     else
         quantize_from<false, GIVEN>(threadIdx.x, x, codes, vectors, m);
@@ -80,7 +80,7 @@ extern "C" __global__ void __launch_bounds__(1024) quantize_rows(
 
     amax = blockDim.x == 32 ? warp_maximum(amax) : block_maximum(amax);
     const Multiplier m = make_multiplier(amax);
-    if (m.fast) {
+    if (fast_dynamic(m)) {
 #pragma unroll
         for (int i = 0; i < KEPT; i++) {
             const int v = threadIdx.x + i * blockDim.x;

@@ -24,6 +24,7 @@ from typing import Any
 from bench import minilm, texts
 from bench.workloads import Layer, generated_layers
 from quantassay import report_exhibit, report_quality, report_roofline
+from quantassay.report_audit import audited
 from quantassay.report_checks import LAYERS, Check
 from quantassay.report_counters import counters
 from quantassay.report_pool import Job, check_everything, cores
@@ -121,7 +122,7 @@ def collect(settings: Settings, on_progress: Progress | None = None) -> dict[str
         rows = report_roofline.rows(sizes, "MiniLM-L6")
     with clock.part("audit"):
         step = stage("audit")
-        audited = _audit()
+        audit, reason = audited(settings.wings)
         step("", 1, 1)
     return {
         "schema": SCHEMA,
@@ -134,7 +135,7 @@ def collect(settings: Settings, on_progress: Progress | None = None) -> dict[str
         "quality": quality,
         "counters": counted,
         "roofline": [asdict(row) for row in rows],
-        "audit": audited,
+        "audit": [asdict(row) for row in audit],
         "dialects": {name: _dialect(name) for name in settings.dialects},
         "versions": versions(),
         "settings": {
@@ -142,7 +143,7 @@ def collect(settings: Settings, on_progress: Progress | None = None) -> dict[str
             for name, value in asdict(settings).items()
         },
         "seconds": clock.seconds,
-        "warnings": source.warnings,
+        "warnings": source.warnings + [words for words in (reason,) if words],
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -243,11 +244,6 @@ def _exhibit(
         "layers": [asdict(each) for each in layers],
         "disagreement": report_exhibit.disagreement(source.layers, dialects),
     }
-
-
-def _audit() -> list[dict[str, Any]]:
-    """Rows of the static audit of the CUBINs, where roofline/audit.py can make them here."""
-    return []
 
 
 def _device(checks: Sequence[Check]) -> dict[str, Any]:

@@ -46,6 +46,9 @@ def render(report: Report) -> str:
         spreads=_spreads(report),
         linears=linears(report["roofline"]),
         layer_tables=[layer_rows(report["roofline"], linear) for linear in (True, False)],
+        audit=audit_table(report["audit"]),
+        archs=list(dict.fromkeys(row["arch"] for row in report["audit"])),
+        problems=[words for row in report["audit"] for words in row["problems"]],
         devices=DEVICES,
         forms=(*(f"linear {form}" for form in FORMS), FP16_LINEAR),
         error_names=ERROR_NAMES,
@@ -115,6 +118,15 @@ def _quality(report: Report) -> dict[str, list[Mapping[str, Any]]]:
     made: dict[str, list[Mapping[str, Any]]] = {}
     for row in report["quality"]["layers"]:
         made.setdefault(row["kind"], []).append(row)
+    return made
+
+
+def audit_table(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[tuple[str, str], Any]]:
+    """op -> (kernel, path) -> arch -> row."""
+    made: dict[str, dict[tuple[str, str], dict[str, Any]]] = {}
+    for row in rows:
+        line = made.setdefault(row["op"], {}).setdefault((row["kernel"], row["path"]), {})
+        line[row["arch"]] = row
     return made
 
 

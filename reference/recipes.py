@@ -186,15 +186,18 @@ def scales(made: Recipe, count: int, salt: int = 0) -> NDArray[np.float32]:
 
 
 def static_scales(made: Recipe, x: NDArray[Any], count: int) -> NDArray[np.float32]:
-    """fp32 (count,), count 1 or rows: near x's own amax / 127, so that codes tie and saturate.
+    """fp32 (count,), count 1 or rows: near x's own amax / 127, so that codes tie and saturate;
+    for every fifth seed, and "subnormal" and "huge", from the ends of the range.
 
     Finite, > 0 and, for fp16, values of fp16, so that every dialect may take them.
     """
+    rng = np.random.default_rng(made.seed)
     magnitude = np.abs(x.astype(np.float64))
     amax = np.where(np.isfinite(magnitude), magnitude, 0.0).max(axis=1)
-    amax = np.where(amax == 0, 1.0, amax)
-    factor = np.random.default_rng(made.seed).choice((0.5, 1.0, 2.0), amax.shape)
-    values = amax / 127.0 * factor
+    values = np.where(amax == 0, 1.0, amax) / 127.0 * rng.choice((0.5, 1.0, 2.0), amax.shape)
+    if made.seed % 5 == 0 or made.kind in ("subnormal", "huge"):
+        ends = np.array([2.0**-149, 1e-45, 2.0**-127, 2.0**-80, 2.0**-64, 2.0**64, 2.0**80, 3e38])
+        values = np.where(rng.random(amax.shape) < 0.7, rng.choice(ends, amax.shape), values)
     values = values if count > 1 else values[:1]
     _, smallest, largest = _LIMITS["fp16" if made.dtype == "fp16" else "fp32"]
     values = np.clip(values, smallest, largest).astype(np.float32)

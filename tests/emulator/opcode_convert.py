@@ -91,7 +91,7 @@ def to_integer(f: Format, bits: int, data: str, rounding: str) -> int:
 def _to_integers() -> None:
     for f in (F16, F32, F64, BF16):
         for data in INTEGERS:
-            if f is BF16 and data not in ("s32", "u32", "s8"):
+            if f is BF16 and data not in ("s16", "s32", "u32"):
                 continue
             width = int(data[1:])
             edges = {1 << (width - 1), 1 << width, (1 << (width - 1)) - 1, (1 << width) - 1}
@@ -101,6 +101,8 @@ def _to_integers() -> None:
             for rounding in ROUND:
                 for form in ("", ".ftz", ".sat"):
                     if (form == ".ftz" and f is not F32) or (form == ".sat" and rounding != "rni"):
+                        continue
+                    if form == ".sat" and f is BF16:
                         continue
 
                     def model(a: int, f: Format = f, d: str = data, r: str = rounding,
@@ -117,7 +119,7 @@ def _to_integers() -> None:
 def _from_integers() -> None:
     for f in (F16, BF16, F32, F64):
         for data in INTEGERS:
-            if f is BF16 and int(data[1:]) == 64:
+            if f is BF16 and int(data[1:]) in (8, 64):
                 continue
             values = integer_pool(max(16, int(data[1:])))
             tie = [1 << k | 1 << max(0, k - f.mantissa - 1) for k in range(4, 64)]
@@ -137,12 +139,12 @@ def _from_integers() -> None:
 
 
 def convert(target: Format, source: Format, bits: int) -> int:
-    """Round to nearest; NaN canonical, but widening to f64 keeps its payload."""
+    """Round to nearest; NaN canonical, but bf16 to f32 and widening to f64 keep payloads."""
     if is_nan(source, bits):
         if target is F64:
             payload = (bits & mask(source.mantissa)) << (52 - source.mantissa)
             return negative(source, bits) << 63 | F64.top | 1 << 51 | payload
-        return target.nan
+        return bits << 16 if (target, source) == (F32, BF16) else target.nan
     sign = target.sign if negative(source, bits) else 0
     if is_inf(source, bits):
         return sign | target.top
@@ -171,7 +173,7 @@ def _floats() -> None:
         case(f"cvt.{target.name}.{source.name}", target.kind, source.kind, pool(source),
              lambda a, t=target, s=source: convert(t, s, a),
              "sm_90" if source is BF16 else "sm_80",
-             is_open=lambda a, t=target, s=source: t is F64 and is_nan(s, a))  # fmt: skip
+             is_open=lambda a, s=source: is_nan(s, a))  # fmt: skip
     for f in (F32, F16):
 
         def relu(a: int, f: Format = f) -> int:

@@ -325,6 +325,8 @@ def _signs() -> None:
         for name in ("abs", "neg"):
 
             def model(f: Format, a: int, name: str = name) -> int:
+                if is_nan(f, a) and f is not F64:
+                    return f.nan
                 return a & ~f.sign if name == "abs" else a ^ f.sign
 
             add_case(f"{name}.{f.name}", f, 1, with_modifiers(f, model), is_open=_has_nan(f))

@@ -83,7 +83,7 @@ def _arithmetic(data: str) -> None:
 
     def remainder(a: int, b: int) -> int:
         x, y = v(a), v(b)
-        return a if y == 0 else (abs(x) % abs(y) * (-1 if x < 0 else 1)) & m
+        return m if y == 0 else (abs(x) % abs(y) * (-1 if x < 0 else 1)) & m
 
     def zero(a: int, b: int) -> bool:
         return b == 0

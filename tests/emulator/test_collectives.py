@@ -64,6 +64,41 @@ def test_shuffle_among_the_lanes_of_a_mask(cuda):
     np.testing.assert_array_equal(out, expected)
 
 
+def test_members_may_meet_at_different_instructions(cuda):
+    source = """
+    extern "C" __global__ void k(int* out) {
+      int lane = threadIdx.x, r;
+      if (lane < 16) asm volatile("shfl.sync.bfly.b32 %0, %1, 16, 31, -1;" : "=r"(r) : "r"(lane));
+      else asm volatile("shfl.sync.bfly.b32 %0, %1, 16, 31, -1;" : "=r"(r) : "r"(lane * 100));
+      out[lane] = r;
+    }
+    """
+    out = emulator.empty(32, np.int32)
+    cuda(source).launch(1, 32, (out,), seed=5)
+    np.testing.assert_array_equal(out, np.where(LANES < 16, (LANES ^ 16) * 100, LANES ^ 16))
+
+
+def test_disjoint_groups_of_a_warp_do_not_wait_for_each_other(cuda):
+    source = """
+    extern "C" __global__ void k(int* out) {
+      int lane = threadIdx.x, group = lane / 8, sum = lane;
+      unsigned mask = 0xffu << 8 * group;
+      for (int n = 0; n < 3 * group; n++)   // groups loop for different times
+        sum += __shfl_sync(mask, sum, lane % 8 == 7 ? lane - 7 : lane + 1);
+      out[lane] = sum;
+    }
+    """
+    expected = LANES.copy()
+    for group in range(4):
+        members = slice(8 * group, 8 * group + 8)
+        for _ in range(3 * group):
+            expected[members] += np.roll(expected[members], -1)
+    for seed in range(3):
+        out = emulator.empty(32, np.int32)
+        cuda(source).launch(1, 32, (out,), seed=seed)
+        np.testing.assert_array_equal(out, expected)
+
+
 SHUFFLE_PREDICATE = """
 extern "C" __global__ void k(const int* b, const int* c, int* value, int* inside) {
   int lane = threadIdx.x, v, p;
@@ -273,13 +308,17 @@ def test_ldmatrix(cuda, count, trans):
     rng = np.random.default_rng(count)
     matrix = rng.integers(0, 2**16, (32, 8)).astype(np.uint16)
     rows = rng.permutation(32).astype(np.int32)
+    tiles = matrix[rows].reshape(4, 8, 8)[:count]
+    rows[8 * count :] = 1 << 20  # the other lanes' addresses are ignored
     out = emulator.empty((count, 32), np.uint32)
     kernel.launch(1, 32, (rows, matrix, out))
-    tiles = matrix[rows].reshape(4, 8, 8)[:count]
     tiles = tiles.transpose(0, 2, 1) if trans else tiles
     # Lane 4*i + j holds elements 2j and 2j+1 of row i.
     expected = np.ascontiguousarray(tiles).view(np.uint32).reshape(count, 32)
     np.testing.assert_array_equal(out, expected)
+    rows[8 * count - 1] = 32
+    with pytest.raises(emulator.EmulatorError, match="load of 16 bytes at offset 512 of shared"):
+        kernel.launch(1, 32, (rows, matrix, out))
 
 
 def test_block_wide_reductions(cuda):

@@ -248,9 +248,9 @@ def test_packed_half_atomics() -> None:
     text = kernel(
         "ld.param.u64 w2, [in]; mov.b32 r1, 0x3e003c00;\n"
         "red.global.add.noftz.f16x2 [w2], r1; add.u64 w2, w2, 4;\n"
-        "red.global.add.noftz.bf16x2 [w2], 0x40003f80;",
+        "mov.b32 r2, 0x40003f80; red.global.add.noftz.bf16x2 [w2], r2;",
         params=".param .u64 in",
-    )
+    ).replace("sm_80", "sm_90")
     cells = np.zeros(2, np.uint32)
     run(text, cells)
     np.testing.assert_array_equal(cells[:1].view(np.float16), [32, 48])

@@ -159,6 +159,7 @@ def test_only_the_first_blocks_are_traced(cuda):
     y = emulator.empty(320, np.int32)
     stats = kernel.launch(10, 32, (x, y), trace=3)
     assert stats.traced_blocks == 3
+    assert kernel.launch(10, 32, (x, y), trace=np.True_).traced_blocks == 10
     assert stats.global_requests == 6
     assert stats.opcodes["ld.global.u32"] == 320
     np.testing.assert_array_equal(y, x)
