@@ -57,7 +57,8 @@ extern "C" __global__ void __launch_bounds__(TILE_THREADS) gemm_tiled(
     const int first = m0 + threadIdx.x / 16;
     float a_scale[4];
 #pragma unroll
-    for (int i = 0; i < 4; i++) a_scale[i] = first + 16 * i < M ? results.a_scale(first + 16 * i) : 0;
+    for (int i = 0; i < 4; i++)
+        a_scale[i] = first + 16 * i < M ? results.a_scale(first + 16 * i) : 0;
 #pragma unroll
     for (int j = 0; j < 4; j++) {
         const int n = n0 + threadIdx.x % 16 + 16 * j;

@@ -1,10 +1,11 @@
-// INT8 symmetric quantization and dequantization. The contract is that of
-// reference/int8_quantize.py, in the dialect that the defines name.
+// INT8 symmetric quantization: per row (token or channel), per tensor, static. The contract is
+// that of reference/int8_quantize.py, in the dialect that the defines name.
 //
-// Defines: INPUT (format of x), the dialect's <FIELD>_RULEs, VECTOR: elements that a thread loads at
-// once, 16 bytes of x where base address and K allow, else the largest power of two that does.
-// Loads and stores are coalesced: lane i touches the i-th vector, so that a request of a warp moves
-// whole sectors (16 codes per thread would touch twice or four times as many).
+// Defines: INPUT (format of x), the dialect's <FIELD>_RULEs, VECTOR: elements that a thread loads
+// at once, 16 bytes of x where base address and K allow, else the largest power of two that does.
+// Lane i touches the i-th vector, so that every request of a warp moves whole sectors: 8 codes
+// leave as 8 bytes. (With 16 codes per thread, lanes would lie 32 or 64 bytes apart and each sector
+// of x be requested two or four times.)
 //
 // Geometry of the row kernels: blockDim = (threads of a row, rows of a block); a multiple of 32
 // threads per row, and one row per block where a row takes more than 32.
@@ -57,7 +58,7 @@ __device__ void quantize_row(
 // Per-token and per-channel: one dynamic scale per row, one read of x from memory where a row has
 // at most KEPT * blockDim.x vectors (what lies beyond is read again, from L2).
 extern "C" __global__ void __launch_bounds__(1024) quantize_rows(
-    const Input* __restrict__ x,    // INPUT (M, K)
+    const Input* __restrict__ x,      // INPUT (M, K)
     signed char* __restrict__ codes,  // s8 (M, K)
     float* __restrict__ scales,       // fp32 (M,)
     int M, int K) {
@@ -95,8 +96,8 @@ extern "C" __global__ void __launch_bounds__(1024) quantize_rows(
 
 // Per-tensor, first launch: amax[0] = max(amax[0], bits of max |x|); amax must start as 0.
 extern "C" __global__ void __launch_bounds__(1024) tensor_maximum(
-    const Input* __restrict__ x,   // INPUT (vectors * VECTOR,)
-    unsigned* __restrict__ amax,   // u32 (1,)
+    const Input* __restrict__ x,  // INPUT (vectors * VECTOR,)
+    unsigned* __restrict__ amax,  // u32 (1,)
     long long vectors) {
     const long long step = static_cast<long long>(gridDim.x) * blockDim.x;
     unsigned largest = 0;
@@ -106,7 +107,8 @@ extern "C" __global__ void __launch_bounds__(1024) tensor_maximum(
         Elements some[KEPT];  // all loads before their use
 #pragma unroll
         for (int i = 0; i < KEPT; i++)
-            some[i] = v + i * step < vectors ? Elements::load(x + (v + i * step) * VECTOR) : Elements{};
+            some[i] = v + i * step < vectors ? Elements::load(x + (v + i * step) * VECTOR)
+                                             : Elements{};
 #pragma unroll
         for (int i = 0; i < KEPT; i++) largest = absolute_maximum(largest, some[i]);
     }
@@ -116,7 +118,7 @@ extern "C" __global__ void __launch_bounds__(1024) tensor_maximum(
 
 // Per-tensor, second launch: every block derives the same scale from amax.
 extern "C" __global__ void __launch_bounds__(1024) quantize_tensor(
-    const Input* __restrict__ x,       // INPUT (M, K)
+    const Input* __restrict__ x,        // INPUT (M, K)
     const unsigned* __restrict__ amax,  // u32 (1,): bits of max |x|
     signed char* __restrict__ codes,    // s8 (M, K)
     float* __restrict__ scale,          // fp32 (1,)

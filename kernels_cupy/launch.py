@@ -60,7 +60,8 @@ def kernel(op: str, variant: str = "", dialects: Sequence[str] | None = None) ->
             with nvtx_range(op, label, given):
                 return function(*args, **options)
 
-        return implements(op, wing=WING, variant=variant, dialects=dialects)(call)  # type: ignore[return-value]
+        register = implements(op, wing=WING, variant=variant, dialects=dialects)
+        return register(call)  # type: ignore[return-value]
 
     return join
 

@@ -20,7 +20,7 @@ __device__ void multiply_tile(const ARows& a, const BRows& b, int K, int (&acc)[
         from_a.store(a_tile + tile_offset(row, chunk));
         from_b.store(b_tile + tile_offset(row, chunk));
         __syncthreads();
-#pragma unroll 1
+#pragma unroll 1  // unrolled it takes 80 to 106 registers instead of 64
         for (int c = 0; c < 4; c++) {
             Pack<16> x[4], y[4];
 #pragma unroll

@@ -1,4 +1,4 @@
-// A 128 x 128 tile of a @ b.T by tensor cores (mma.sync m16n8k32 s8): 8 warps, each 64 x 32 results.
+// A 128 x 128 tile of a @ b.T by tensor cores (mma.sync m16n8k32 s8): 8 warps, 64 x 32 results each.
 // cp.async fills STAGES tiles in turn while ldmatrix and mma work on the one that has landed.
 //
 //            warp column 0    1    2    3          a stage:  a_tile (128 rows x 64 codes)
@@ -117,7 +117,8 @@ struct WarpTile {
     }
 
     // acc[i][j] += rows 16 i.. of a times rows 8 j.. of b, in mma's layout.
-    __device__ void multiply(const signed char* stage, int (&acc)[WARP_M / 16][WARP_N / 8][4]) const {
+    __device__ void multiply(
+        const signed char* stage, int (&acc)[WARP_M / 16][WARP_N / 8][4]) const {
         const unsigned base = static_cast<unsigned>(__cvta_generic_to_shared(stage));
 #pragma unroll
         for (int half = 0; half < DEPTH / 32; half++) {

@@ -207,11 +207,12 @@ def lines(
     count = math.floor(math.log(max(x) / min(x), ratio) + 1e-9) + 1
     chart.x_ticks(across, {min(x) * ratio**i: short(min(x) * ratio**i) for i in range(count)},
                   x_label)  # fmt: skip
-    for value, words in (marks or {}).items():
+    for number, (value, words) in enumerate((marks or {}).items()):
+        low = chart.bottom - (6 if number % 2 else 22)  # neighbours at two heights
         chart.rule(across(value), TOP, across(value), chart.bottom, "mark")
         near = across(value) > WIDTH - RIGHT - 56  # no room to its right
         anchor = "end" if near else "start"
-        chart.text(across(value) + (-4 if near else 4), chart.bottom - 6, words, "value", anchor)
+        chart.text(across(value) + (-4 if near else 4), low, words, "value", anchor)
     for number, row in enumerate(series.values()):
         chart.path([(across(a), up(b)) for a, b in zip(x, row, strict=True)], number)
     return chart.svg()

@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from bench.workloads import LLMS, TOKENS, Shape
 from quantassay import report_charts as charts
+from quantassay.report_checks import SOURCES
 from quantassay.report_roofline import FP16_LINEAR, SWEEP, crossover
 from reference.op import get_op
 from roofline.devices import DEVICES
@@ -46,6 +47,7 @@ def render(report: Report) -> str:
         spreads=_spreads(report),
         linears=linears(report["roofline"]),
         layer_tables=[layer_rows(report["roofline"], linear) for linear in (True, False)],
+        counters=by_op(report["counters"]),
         audit=audit_table(report["audit"]),
         archs=list(dict.fromkeys(row["arch"] for row in report["audit"])),
         problems=[words for row in report["audit"] for words in row["problems"]],
@@ -73,9 +75,9 @@ def fixed(value: float | None, digits: int = 1) -> str:
 
 def matrix(checks: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, Any]]]:
     """op -> kernel label -> dialect -> {elements, cases, mismatches, passed}: layers and hostile
-    inputs together."""
+    inputs together. Ops in the order in which a layer runs them."""
     made: dict[str, dict[str, dict[str, Any]]] = {}
-    for check in checks:
+    for check in sorted(checks, key=lambda check: op_order(check["op"])):
         label = "/".join(filter(None, (check["wing"], check["variant"])))
         row = made.setdefault(check["op"], {}).setdefault(label, {})
         cell = row.setdefault(
@@ -87,12 +89,26 @@ def matrix(checks: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str,
     return made
 
 
+def op_order(op: str) -> int:
+    """Place of an op among those that a layer runs; others come last."""
+    names = list(SOURCES)
+    return names.index(op) if op in names else len(names)
+
+
+def by_op(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """op -> rows, ops in the order of `op_order`."""
+    made: dict[str, list[Mapping[str, Any]]] = {}
+    for row in sorted(rows, key=lambda row: op_order(row["op"])):
+        made.setdefault(row["op"], []).append(row)
+    return made
+
+
 def layer_rows(rows: Sequence[Mapping[str, Any]], linear: bool) -> dict[str, list[dict[str, Any]]]:
     """The model's own layers: kind -> one line per op (or per form of the linear), with the row
     of every device."""
     made: dict[str, dict[str, dict[str, Any]]] = {}
     for row in rows:
-        if row["model"] == "MiniLM-L6" and ("linear " in f"{row['what']} ") == linear:
+        if row["model"] == "MiniLM-L6" and row["what"].startswith("int8.") != linear:
             line = made.setdefault(row["layer"], {}).setdefault(
                 row["what"], {"row": row, "devices": {}}
             )
@@ -124,7 +140,7 @@ def _quality(report: Report) -> dict[str, list[Mapping[str, Any]]]:
 def audit_table(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[tuple[str, str], Any]]:
     """op -> (kernel, path) -> arch -> row."""
     made: dict[str, dict[tuple[str, str], dict[str, Any]]] = {}
-    for row in rows:
+    for row in sorted(rows, key=lambda row: op_order(row["op"])):
         line = made.setdefault(row["op"], {}).setdefault((row["kernel"], row["path"]), {})
         line[row["arch"]] = row
     return made

@@ -94,7 +94,8 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def matrices(M: int = 4, N: int = 3, K: int = 32) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
-    return tuple(rng.integers(-128, 128, (side, K)).astype(np.int8) for side in (M, N))  # type: ignore[return-value]
+    a, b = (rng.integers(-128, 128, (side, K)).astype(np.int8) for side in (M, N))
+    return a, b
 
 
 # ---- the emulator
