@@ -46,7 +46,7 @@ enum Epilogue {
 using Input = Storage<INPUT>::type;
 
 static_assert(ROUNDING_RULE == RNE, "only round to nearest even is written");
-static_assert(ARITHMETIC_RULE == IN_FP32 || INPUT == FP16, "input arithmetic: only fp16 is written");
+static_assert(ARITHMETIC_RULE == IN_FP32 || INPUT == FP16, "input arithmetic is for fp16 only");
 
 // Rounds to the dtype in which the dialect computes.
 __device__ inline float narrow(float value) {

@@ -1,4 +1,4 @@
-// A 128 x 128 tile of a @ b.T by tensor cores (mma.sync m16n8k32 s8): 8 warps, 64 x 32 results each.
+// A 128 x 128 tile of a @ b.T by tensor cores (mma.sync m16n8k32 s8): 8 warps of 64 x 32 results.
 // cp.async fills STAGES tiles in turn while ldmatrix and mma work on the one that has landed.
 //
 //            warp column 0    1    2    3          a stage:  a_tile (128 rows x 64 codes)

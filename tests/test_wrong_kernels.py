@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from wrong.host import HOST
-from wrong.planted import CUDA, RIGHT, Planted
+from tests.wrong.host import HOST
+from tests.wrong.planted import CUDA, RIGHT, Planted
 
 from quantassay import CheckResult, check_kernel
 

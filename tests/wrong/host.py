@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numba import cuda, float32, int32
 from numba.cuda import libdevice
-from wrong.planted import DEQUANTIZE, EPILOGUE, GEMM, STATIC, TOKEN, Planted
+from tests.wrong.planted import DEQUANTIZE, EPILOGUE, GEMM, STATIC, TOKEN, Planted
 
 from kernels_numba import launch
 from reference import int8_gemm, int8_quantize
