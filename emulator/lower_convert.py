@@ -2,9 +2,8 @@
 
 Contract: correctly rounded. Float to integer rounds as the modifier says, then clamps to the
 destination type (with or without .sat, as PTX defines); NaN gives 0, or 1 << (bits - 1) where the
-source is f64 or the destination has 64 bits. Integer and widening conversions are exact or .rn;
-.rz, .rm and .rp are accepted where the conversion is exact anyway and refused elsewhere. Integers
-narrow by truncation, by clamping with .sat. NaN results are canonical, but bf16 to f32 is a shift
+source is f64 or the destination has 64 bits. Conversions to floats round as the modifier says
+(packed ones: .rn or .rz). Integers narrow by truncation, by clamping with .sat. NaN results are canonical, but bf16 to f32 is a shift
 (as ptxas makes it) and widening to f64 keeps the payload (quieted). FP8, FP6, FP4, tf32, and bf16
 with 8- or 64-bit integers are refused.
 
@@ -15,6 +14,9 @@ Source: PTX ISA 9.0, section 9.7.9 (cvt, cvt.pack).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from emulator import lower_round
 from emulator.lower_float import flush, narrow, saturate, wide_type, widen
 from emulator.lowering import Lowering, Modifiers, lowers
 from emulator.operands import Operand
@@ -101,18 +103,19 @@ def _to_integer(low: Lowering, modifiers: Modifiers, target: str, source: str, b
 def _from_integer(low: Lowering, modifiers: Modifiers, target: str, source: str, value: str) -> str:
     rounding = modifiers.choice(("rn", "rz", "rm", "rp"))
     signed, width = source[0] == "s", BITS[source]
-    if rounding != "rn" and width - signed > PRECISION[target]:
-        raise low.now.unsupported(f"rounding .{rounding} is not supported")
     convert = "sitofp" if signed else "uitofp"
     sat = modifiers.flag("sat")
     if target == "f32":
         modifiers.flag("ftz")
-    if target in ("f32", "f64"):
-        kind = wide_type(target)
-        number = low.value(f"{convert} i{width} {value} to {kind}")
-        return narrow(low, target, saturate(low, kind, number) if sat else number)
     if target == "bf16" and width in (8, 64):
         raise low.now.unsupported(f"{width}-bit integers to bf16")
+    kind = wide_type(target)
+    if rounding != "rn":
+        number = lower_round.from_integer(low, target, source, value, rounding)
+        return narrow(low, target, saturate(low, kind, number) if sat else number)
+    if target in ("f32", "f64"):
+        number = low.value(f"{convert} i{width} {value} to {kind}")
+        return narrow(low, target, saturate(low, kind, number) if sat else number)
     if width == 64:
         # Beyond 2^20 every f16 is infinite: clamp to what f64 holds exactly.
         value = clamp_integer(low, value, source, "s32")
@@ -125,8 +128,8 @@ def _from_integer(low: Lowering, modifiers: Modifiers, target: str, source: str,
 def _floats(low: Lowering, modifiers: Modifiers, target: str, source: str, bits: str) -> str:
     narrowing = PRECISION[target] < PRECISION[source] or (source, target) == ("f16", "bf16")
     integral = "" if narrowing else modifiers.choice(tuple(INTEGRAL), "")
-    if narrowing or (source, target) == ("bf16", "f16"):
-        _only_rn(low, modifiers)
+    inexact = narrowing or (source, target) == ("bf16", "f16")
+    rounding = _rounding(low, modifiers, lower_round.ROUNDING) if inexact else "rn"
     ftz = "f32" in (source, target) and modifiers.flag("ftz")
     sat = modifiers.flag("sat")
     relu = target in ("f16", "bf16") and source == "f32" and modifiers.flag("relu")
@@ -144,7 +147,9 @@ def _floats(low: Lowering, modifiers: Modifiers, target: str, source: str, bits:
         value = saturate(low, kind, value)
     if relu:
         value = clamp_negative(low, kind, value)
-    if kind == "double" and target != "f64":
+    if rounding != "rn":
+        value = lower_round.to_format(low, target, kind, value, rounding)
+    elif kind == "double" and target != "f64":
         if target == "f32":
             value = low.value(f"fptrunc double {value} to float")
         else:
@@ -159,17 +164,18 @@ def clamp_negative(low: Lowering, kind: str, value: str) -> str:
     return low.value(f"select i1 {negative}, {kind} 0.0, {kind} {value}")
 
 
-def _only_rn(low: Lowering, modifiers: Modifiers) -> None:
-    rounding = modifiers.choice(("rn", "rz", "rm", "rp", "rna", "rs"))
-    if rounding != "rn":
+def _rounding(low: Lowering, modifiers: Modifiers, known: Sequence[str]) -> str:
+    rounding = modifiers.choice((*lower_round.ROUNDING, "rna", "rs"))
+    if rounding not in known:
         raise low.now.unsupported(f"rounding .{rounding} is not supported")
+    return rounding
 
 
 def _packed(
     low: Lowering, ins: Instruction, modifiers: Modifiers, target: str, source: str
 ) -> None:
     """cvt.rn{.relu}.f16x2.f32 d, a, b: a goes to the upper half."""
-    _only_rn(low, modifiers)
+    rounding = _rounding(low, modifiers, ("rn", "rz"))
     relu = modifiers.flag("relu")
     modifiers.finish()
     if source != "f32" or len(ins.operands) != 3:
@@ -178,8 +184,11 @@ def _packed(
 
     def half(operand: Operand) -> str:
         value = widen(low, "f32", low.read(operand, 32))
-        bits = narrow(low, base, clamp_negative(low, "float", value) if relu else value)
-        return low.resize(bits, 16, 32)
+        if relu:
+            value = clamp_negative(low, "float", value)
+        if rounding != "rn":
+            value = lower_round.to_format(low, base, "float", value, rounding)
+        return low.resize(narrow(low, base, value), 16, 32)
 
     upper, lower = (half(operand) for operand in ins.operands[1:])
     word = low.value(f"or i32 {low.value(f'shl i32 {upper}, 16')}, {lower}")

@@ -1,7 +1,7 @@
 """Floating point: arithmetic, min, max, abs, neg, copysign, testp, approximate functions.
 
-Contract: every result is the correctly rounded one (round to nearest, ties to even), subnormals
-kept unless .ftz says otherwise. .rz, .rm and .rp are refused. Approximate instructions (.approx,
+Contract: every result is the correctly rounded one (to nearest, ties to even, unless .rz, .rm or
+.rp says otherwise: lower_round.py has those), subnormals kept unless .ftz is given. Approximate instructions (.approx,
 .full) are refused unless their opcode was allowed by name: then they compute the correctly rounded
 or double-precision result, whose last bits a GPU does not share.
 
@@ -21,6 +21,7 @@ Source: PTX ISA 9.0, sections 9.7.3-9.7.5.
 
 from __future__ import annotations
 
+from emulator import lower_round
 from emulator.lowering import Lowering, Modifiers, lowers
 from emulator.program import Instruction
 from emulator.ptx import BITS
@@ -36,7 +37,6 @@ ORDER = {
     "neu": "une", "ltu": "ult", "leu": "ule", "gtu": "ugt", "geu": "uge",
     "num": "ord", "nan": "uno",
 }  # fmt: skip
-_ROUNDING = ("rn", "rz", "rm", "rp")
 
 
 def signed_literal(value: int, width: int) -> str:
@@ -170,6 +170,7 @@ def scalar(
     sat: bool = False,
     nan: bool = False,
     relu: bool = False,
+    rounding: str = "rn",
 ) -> str:
     """One operation on bits of a scalar type; returns bits."""
     if ftz:
@@ -178,7 +179,10 @@ def scalar(
         return _order_minimum(low, operation, data, bits, nan)
     kind = wide_type(data)
     values = [widen(low, data, b) for b in bits]
-    value = _compute(low, operation, data, values)
+    if rounding == "rn":
+        value = _compute(low, operation, data, values)
+    else:
+        value = lower_round.compute(low, operation, data, values, rounding)
     if sat:
         value = saturate(low, kind, value)
     if relu:
@@ -203,13 +207,6 @@ def each_half(low: Lowering, data: str, words: list[str], one: object) -> str:
     return low.value(f"or i32 {low.value(f'shl i32 {halves[1]}, 16')}, {halves[0]}")
 
 
-def _rounding(ins: Instruction, modifiers: Modifiers, required: bool) -> None:
-    """Take the rounding modifier; only .rn is emulated."""
-    rounding = modifiers.choice(_ROUNDING, None if required else "rn")
-    if rounding != "rn":
-        raise ins.unsupported(f"rounding .{rounding} is not supported")
-
-
 def approximate(low: Lowering, ins: Instruction) -> None:
     """Refuse an approximate instruction unless it was allowed by name."""
     if ins.opcode not in low.approximate:
@@ -228,11 +225,12 @@ def arithmetic(low: Lowering, ins: Instruction) -> None:
     ftz = data != "f64" and not data.startswith("bf16") and modifiers.flag("ftz")
     sat = not ordered and data in ("f32", "f16", "f16x2") and modifiers.flag("sat")
     relu = operation == "fma" and data not in ("f32", "f64") and modifiers.flag("relu")
+    rounding = "rn"
     if modifiers.flag("approx", "full"):
         approximate(low, ins)
     elif not ordered:
         exact = operation in ("add", "sub", "mul") or ins.opcode == "mad.f32"
-        _rounding(ins, modifiers, required=not exact)
+        rounding = lower_round.take(modifiers, operation, data, required=not exact)
     modifiers.finish()
     if operation in ("div", "rcp", "sqrt") and data not in ("f32", "f64"):
         raise ins.unsupported(f"{operation} of {data}")
@@ -242,7 +240,8 @@ def arithmetic(low: Lowering, ins: Instruction) -> None:
     base = data.removesuffix("x2")
 
     def one(bits: list[str]) -> str:
-        return scalar(low, operation, base, bits, ftz=ftz, sat=sat, nan=nan, relu=relu)
+        more = {"ftz": ftz, "sat": sat, "nan": nan, "relu": relu}
+        return scalar(low, operation, base, bits, rounding=rounding, **more)
 
     result = each_half(low, data, words, one) if data.endswith("x2") else one(words)
     low.write(ins.operands[0], result, BITS[data])

@@ -11,6 +11,7 @@ import re
 
 from emulator.layout import CONTEXT, THREAD, TRACE, Yield, offset
 from emulator.prelude_global import global_check
+from emulator.prelude_round import FUNCTIONS
 from emulator.prelude_shared import shared_check
 
 
@@ -163,7 +164,15 @@ _FIXED = {
     "bf16_from_f32": BF16_FROM_F32,
     "f32_odd_from_f64": F32_ODD_FROM_F64,
     "fma_odd": FMA_ODD,
+    **FUNCTIONS,
 }
+_INTRINSICS = (
+    "double @llvm.copysign.f64(double, double)",
+    "double @llvm.fabs.f64(double)",
+    "double @llvm.fma.f64(double, double, double)",
+    "i64 @llvm.ctlz.i64(i64, i1)",
+    "i64 @llvm.usub.sat.i64(i64, i64)",
+)
 
 
 def touches(name: str) -> str:
@@ -180,7 +189,8 @@ def touches(name: str) -> str:
 
 def text(names: set[str]) -> tuple[str, set[str]]:
     """IR of the named functions, and the intrinsic declarations that they need."""
-    parts, declares = [], set()
+    parts: list[str] = []
+    declares: set[str] = set()
     checks = {name for name in names if name.startswith(("global_", "shared_"))}
     for name in sorted(names | ({"fault"} if checks else set())):
         check = re.fullmatch(r"(shared|global)_(\w+)_(\d+)", name)
@@ -190,6 +200,5 @@ def text(names: set[str]) -> tuple[str, set[str]]:
         else:
             part = _FIXED[name]
         parts.append(part)
-        if "@llvm.fabs.f64" in part:
-            declares.add("declare double @llvm.fabs.f64(double)")
+        declares |= {f"declare {known}" for known in _INTRINSICS if known.split("(")[0] in part}
     return "\n".join(parts), declares

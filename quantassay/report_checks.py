@@ -27,7 +27,7 @@ from reference.op import Kernel, Op, get_op
 
 Array = NDArray[Any]
 Progress = Callable[[str, int, int], None]  # (what runs, done, in all)
-LAYERS, HOSTILE = "real layers", "hostile"
+HOSTILE = "hostile"  # and "real layers" or "generated layers", by Layer.origin
 # These two are compared with each other in the first exhibit, so both see the same fp16 tensors.
 EXHIBITED = ("article_cuda", "article_torch")
 
@@ -154,7 +154,7 @@ def check_layers(
                 if kernel.op != case.op.name:
                     continue
                 key = (kernel.op, kernel.wing, kernel.variant, dialect)
-                check = checks.setdefault(key, Check(*key, inputs=LAYERS, device=name))
+                check = checks.setdefault(key, Check(*key, inputs=f"{layers[0].origin} layers", device=name))
                 _add(check, kernel, case, where)
                 done += 1
                 if on_progress is not None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from tests.wrong.host import HOST
-from tests.wrong.planted import CUDA, RIGHT, Planted
 
 from quantassay import CheckResult, check_kernel
+from tests.wrong.host import HOST
+from tests.wrong.planted import CUDA, RIGHT, Planted
 
 SECONDS = 30.0  # compiling, finding, shrinking and explaining; a few at most on an idle core
 NAMES = [one.name for one in (*CUDA, *HOST)]

@@ -1,7 +1,8 @@
 """Builds what the device run loads: every CUBIN of the CuPy wing for one GPU, audited.
 
 Contract: `build` writes out/cubins (CUBINs and manifest) from `kernels_cupy.catalogue(full=True)`,
-refuses to where the audit finds a spill or a missing tensor instruction, and needs no GPU.
+refuses to where the audit of any of them finds a spill, a missing 16-byte access or a missing
+tensor instruction, and needs no GPU.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def build(arch: str = "sm_90a", folder: Path = CUBINS, on_progress: Progress | N
         compiled(source, defines, arch, "cubin")
         if on_progress is not None:
             on_progress(number, len(wanted))
-    found = [words for row in audit((arch,)) for words in problems(row)]
+    found = [words for row in audit((arch,), catalogue(full=True)) for words in problems(row)]
     if found:
         raise UsageError("the audit refuses these CUBINs:\n" + "\n".join(found))
     export(folder, wanted, (arch,))

@@ -8,6 +8,7 @@ counted apart.
 
 from __future__ import annotations
 
+import importlib
 import sys
 import tempfile
 from pathlib import Path
@@ -37,13 +38,12 @@ def run_case(case: Any, folder: Path) -> np.ndarray:
 def record_opcodes() -> dict[str, Any]:
     """Runs every case, writes the fixture, and returns where hardware and model differ."""
     sys.path.insert(0, str(ROOT))
-    from tests.emulator.opcode_models import CASES
-
+    cases = importlib.import_module("tests.emulator.opcode_models").CASES
     outputs: dict[str, np.ndarray] = {}
     differing: dict[str, Any] = {}
     refused: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for case in CASES:
+        for case in cases:
             try:
                 got = run_case(case, Path(folder))
             except RuntimeError as error:  # the driver's compiler refuses this PTX: a finding
@@ -58,8 +58,8 @@ def record_opcodes() -> dict[str, Any]:
     path = GOLDEN / f"{gpu_folder(gpu_state()['name'])}.npz"
     np.savez_compressed(path, **outputs)  # type: ignore[arg-type]
     return {
-        "cases": len(CASES),
-        "elements": int(sum(case.count for case in CASES)),
+        "cases": len(cases),
+        "elements": int(sum(case.count for case in cases)),
         "differing": differing,
         "refused": refused,
         "fixture": path.name,

@@ -2,6 +2,8 @@
 
 import json
 import re
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
@@ -12,10 +14,12 @@ from typer.testing import CliRunner
 
 from bench import minilm
 from bench.workloads import generated_layers
-from quantassay import report, report_checks, report_data
+from quantassay import report, report_checks
+from quantassay.loading import load_file
 from quantassay.report_charts import short
 from quantassay.report_exhibit import layer_exhibit
 from quantassay.report_html import matrix, render
+from quantassay.report_pool import Job, check_everything
 from quantassay.report_quality import error
 from reference.int8_quantize import quantize_per_token
 from reference.op import forget
@@ -186,7 +190,7 @@ def test_missing_model_gives_generated_layers_labelled_so(run, monkeypatch):
         (("--wing", "abacus"), "wing: got 'abacus'; known: "),
         (("--device", "toaster"), "device: got 'toaster'; allowed: auto, gpu, emulator"),
         (("--sentences", "1000000"), "count: got 1000000; allowed: 1 to"),
-        (("--tokens", "0"), "0 is not in the range"),
+        (("--tokens", "0"), "greater than or equal to 1"),
     ],
 )
 def test_bad_usage_is_one_line_and_leaves_no_file(run, arguments, words):
@@ -277,7 +281,9 @@ def test_error_against_arithmetic_by_hand():
 
 def test_matrix_adds_layers_and_hostile_inputs():
     row = {"op": "o", "wing": "w", "variant": "v", "dialect": "d", "cases": 2, "mismatches": 0}
-    cells = matrix([{**row, "elements": 5, "passed": True}, {**row, "elements": 7, "passed": False}])
+    cells = matrix(
+        [{**row, "elements": 5, "passed": True}, {**row, "elements": 7, "passed": False}]
+    )
     assert cells["o"]["w/v"]["d"] == {"elements": 12, "cases": 4, "mismatches": 0, "passed": False}
 
 
@@ -287,12 +293,38 @@ def test_numbers_in_little_space():
     ]  # fmt: skip
 
 
-def test_kernels_on_two_workers_give_the_same(monkeypatch):
-    """Real compiled kernels of one wing, in fresh processes and here."""
-    settings = {
-        "tokens": 2, "sentences": 1, "examples": 0, "wings": ("numba",), "device": "emulator",
-        "dialects": ("ieee", "vllm"),
-    }  # fmt: skip
-    pytest.importorskip("kernels_numba")
-    job = report_data.Settings(**settings)
-    assert job.workers == 0
+def test_two_workers_find_what_one_finds(tmp_path, monkeypatch):
+    monkeypatch.setattr("quantassay.loading.load_wings", lambda: None)
+    planted = tmp_path / "planted.py"
+    planted.write_text(KERNELS)
+    load_file(planted)
+    job = Job(
+        layers=tuple(generated_layers(3)), dialects=("ieee", "vllm"), wings=("right", "wrong"),
+        device="emulator", examples=2, seed=7, kernels=planted,
+    )  # fmt: skip
+    told = []
+    try:
+        one, two = (
+            [
+                replace(check, seconds=0.0)
+                for check in check_everything(job, n, lambda *a: told.append(a))
+            ]
+            for n in (1, 2)
+        )
+    finally:
+        for wing in ("right", "wrong", "raises"):
+            forget(wing)
+    assert one == two
+    assert len(one) == 6
+    assert sum(check.mismatches for check in one) > 0
+    stages = {stage: (done, total) for stage, _, done, total in told}
+    assert stages["layers"] == (12, 12)
+    assert stages["hostile"][0] == stages["hostile"][1] > 100
+
+
+def test_a_worker_that_fails_is_an_error(tmp_path):
+    job = Job(
+        tuple(generated_layers(1)), ("ieee", "vllm"), None, "emulator", 0, 0, tmp_path / "no.py"
+    )
+    with pytest.raises(BrokenProcessPool):
+        check_everything(job, 2, lambda *a: None)

@@ -63,7 +63,9 @@ def test_unfused_linear_is_the_sum_of_its_three_launches():
 
 
 def test_w8a8_halves_the_bytes_of_decode():
-    ratio = half_linear(ONE, device("h200")).seconds / linear_form("fused", ONE, device("h200")).seconds
+    ratio = (
+        half_linear(ONE, device("h200")).seconds / linear_form("fused", ONE, device("h200")).seconds
+    )
     assert ratio == pytest.approx(2, rel=0.01)
 
 

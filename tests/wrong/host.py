@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numba import cuda, float32, int32
 from numba.cuda import libdevice
-from tests.wrong.planted import DEQUANTIZE, EPILOGUE, GEMM, STATIC, TOKEN, Planted
 
 from kernels_numba import launch
 from reference import int8_gemm, int8_quantize
 from reference.numerics import DTYPES, round_to, to_float32
+from tests.wrong.planted import DEQUANTIZE, EPILOGUE, GEMM, STATIC, TOKEN, Planted
 
 GEMM_DEQUANT, LINEAR = "int8.gemm_dequant", "int8.linear"
 
