@@ -3,9 +3,9 @@
 Contract: correctly rounded. Float to integer rounds as the modifier says, then clamps to the
 destination type (with or without .sat, as PTX defines); NaN gives 0, or 1 << (bits - 1) where the
 source is f64 or the destination has 64 bits. Conversions to floats round as the modifier says
-(packed ones: .rn or .rz). Integers narrow by truncation, by clamping with .sat. NaN results are canonical, but bf16 to f32 is a shift
-(as ptxas makes it) and widening to f64 keeps the payload (quieted). FP8, FP6, FP4, tf32, and bf16
-with 8- or 64-bit integers are refused.
+(packed ones: .rn or .rz). Integers narrow by truncation, by clamping with .sat. NaN results are
+canonical, but bf16 to f32 is a shift (as ptxas makes it) and widening to f64 keeps the payload
+(quieted). FP8, FP6, FP4, tf32, and bf16 with 8- or 64-bit integers are refused.
 
 A destination register wider than the type gets the sign- or zero-extended value.
 

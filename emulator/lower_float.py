@@ -1,9 +1,9 @@
 """Floating point: arithmetic, min, max, abs, neg, copysign, testp, approximate functions.
 
 Contract: every result is the correctly rounded one (to nearest, ties to even, unless .rz, .rm or
-.rp says otherwise: lower_round.py has those), subnormals kept unless .ftz is given. Approximate instructions (.approx,
-.full) are refused unless their opcode was allowed by name: then they compute the correctly rounded
-or double-precision result, whose last bits a GPU does not share.
+.rp says otherwise: lower_round.py has those), subnormals kept unless .ftz is given. Approximate
+instructions (.approx, .full) are refused unless their opcode was allowed by name: then they compute
+the correctly rounded or double-precision result, whose last bits a GPU does not share.
 
 NaN results are canonical: f32 0x7fffffff, f16 and bf16 0x7fff. For f64 a NaN operand (the first,
 then the second, then the third) is returned quieted, an invalid operation gives

@@ -46,6 +46,7 @@ Examples = Annotated[
     int, typer.Option(min=0, help="Random cases per kernel and dialect after the hostile ones.")
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of random cases and generated layers.")]
+Workers = Annotated[int, typer.Option(min=0, help="Processes that check kernels; 0: a core each.")]
 Quick = Annotated[bool, typer.Option("--quick", help="A few tokens and sentences: for a try.")]
 Json = Annotated[bool, typer.Option("--json", help="Print report.json instead of the summary.")]
 
@@ -60,6 +61,7 @@ def report(
     sentences: Sentences = 64,
     examples: Examples = 20,
     seed: Seed = 0,
+    workers: Workers = 0,
     quick: Quick = False,
     json: Json = False,
 ) -> None:
@@ -74,7 +76,7 @@ def report(
         }  # fmt: skip
         _prepare(out)
         made = run(
-            kernels=kernels, seed=seed, model=model, device=device,
+            kernels=kernels, seed=seed, model=model, device=device, workers=workers,
             wings=tuple(wing) if wing else None, **amounts,
         )  # fmt: skip
         write(made, out)

@@ -154,7 +154,9 @@ def check_layers(
                 if kernel.op != case.op.name:
                     continue
                 key = (kernel.op, kernel.wing, kernel.variant, dialect)
-                check = checks.setdefault(key, Check(*key, inputs=f"{layers[0].origin} layers", device=name))
+                check = checks.setdefault(
+                    key, Check(*key, inputs=f"{layers[0].origin} layers", device=name)
+                )
                 _add(check, kernel, case, where)
                 done += 1
                 if on_progress is not None:

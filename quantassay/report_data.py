@@ -63,7 +63,7 @@ class Settings:
     wings: tuple[str, ...] | None = None
     dialects: tuple[str, ...] = tuple(DIALECTS)
     kernels: Path | None = None
-    workers: int = 0  # 0: one per core
+    workers: int = 0  # 0: one per core. Kernels registered in this process alone need 1.
 
 
 @dataclass

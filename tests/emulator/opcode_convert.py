@@ -126,16 +126,12 @@ def _from_integers() -> None:
             values = tuple(dict.fromkeys((*values, *(v + d for v in tie for d in (-1, 0, 1)))))
             width = max(16, int(data[1:]))
             values = tuple(dict.fromkeys(v & mask(width) for v in values))
-            roundings = ["rn"]
-            if int(data[1:]) - (data[0] == "s") <= f.mantissa + 1:
-                roundings.append("rz")
-            for rounding in roundings:
 
-                def model(a: int, f: Format = f, d: str = data) -> int:
-                    return rounded(f, Fraction(value(a, d)))
+            def model(a: int, f: Format = f, d: str = data) -> int:
+                return rounded(f, Fraction(value(a, d)))
 
-                arch = "sm_90" if f is BF16 else "sm_80"
-                case(f"cvt.{rounding}.{f.name}.{data}", f.kind, register(data), values, model, arch)
+            arch = "sm_90" if f is BF16 else "sm_80"
+            case(f"cvt.rn.{f.name}.{data}", f.kind, register(data), values, model, arch)
 
 
 def convert(target: Format, source: Format, bits: int) -> int:

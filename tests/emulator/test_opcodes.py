@@ -51,6 +51,12 @@ def test_opcode_matches_its_model(name: str) -> None:
         ("dp4a.s32.s32", "dp4a.s32.s32", "dp4a.u32.s32"),
         ("shf.l.clamp.b32", "clamp", "wrap"),
         ("setp.ltu.f32", "ltu", "lt"),
+        ("add.rz.f32", "add.rz", "add.rn"),
+        ("add.rm.f32", "add.rm", "add.rz"),
+        ("fma.rp.f32", "fma.rp.f32 r0, r1, r2, r3", "mul.rp.f32 r0, r1, r2; add.rp.f32 r0, r0, r3"),
+        ("mul.rp.f64", "mul.rp", "mul.rn"),
+        ("cvt.rz.f32.s32", "cvt.rz", "cvt.rm"),
+        ("cvt.rz.f16.f32", "cvt.rz", "cvt.rn"),
     ],
 )
 def test_inputs_tell_neighbours_apart(name: str, right: str, wrong: str) -> None:

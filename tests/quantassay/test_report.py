@@ -1,5 +1,6 @@
 """The main job: what it writes, what its exit status says, and that it shows what is wrong."""
 
+import copy
 import json
 import re
 from concurrent.futures.process import BrokenProcessPool
@@ -30,7 +31,7 @@ KEYS = {
     "schema", "verdict", "device", "model", "text", "checks", "exhibits", "quality", "counters",
     "roofline", "audit", "dialects", "versions", "settings", "seconds", "warnings", "written",
 }  # fmt: skip
-TINY = ("--tokens", "3", "--sentences", "2", "--examples", "0", "--wing")
+TINY = ["--workers", "1", "--tokens", "3", "--sentences", "2", "--examples", "0", "--wing"]
 KERNELS = '''
 import numpy as np
 from quantassay import implements
@@ -54,29 +55,43 @@ def raising(x):
 '''
 
 
-@pytest.fixture
-def run(tmp_path, monkeypatch):
-    """quantassay report ARGS --out DIR, with the three planted wings of KERNELS."""
-    monkeypatch.setattr("quantassay.loading.load_wings", lambda: None)
-    planted = tmp_path / "planted.py"
-    planted.write_text(KERNELS)
-    app = typer.Typer()
-    app.command()(report.report)
-
-    def call(*arguments):
-        out = tmp_path / "out"
-        done = CliRunner().invoke(
-            app, ["--out", str(out), "--kernels", str(planted), *map(str, arguments)]
-        )
-        files = {path.name: path.read_text() for path in out.glob("*")} if out.is_dir() else {}
-        return SimpleNamespace(
-            status=done.exit_code, text=done.output, files=files,
-            json=json.loads(files.get("report.json", "null")), html=files.get("report.html"),
-        )  # fmt: skip
-
-    yield call
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    """A file of three wings, loaded; the compiled wings are not."""
+    file = tmp_path_factory.mktemp("planted") / "planted.py"
+    file.write_text(KERNELS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("quantassay.loading.load_wings", lambda: None)
+        load_file(file)
+        yield file
     for wing in ("right", "wrong", "raises"):
         forget(wing)
+
+
+@pytest.fixture
+def run(planted, tmp_path):
+    """`quantassay report ARGS --out DIR`: exit status, text, files."""
+    return lambda *arguments: invoke(tmp_path / "out", *arguments)
+
+
+@pytest.fixture(scope="module")
+def right(planted, tmp_path_factory):
+    """What a run with no wrong kernel leaves. Not to be changed."""
+    return invoke(tmp_path_factory.mktemp("right"), *TINY, "right")
+
+
+def invoke(out, *arguments):
+    app = typer.Typer()
+    app.command()(report.report)
+    done = CliRunner().invoke(app, ["--out", str(out), *arguments])
+    files = {path.name: path.read_text() for path in out.glob("*")} if out.is_dir() else {}
+    return SimpleNamespace(
+        status=done.exit_code,
+        text=done.output,
+        files=files,
+        json=json.loads(files.get("report.json", "null")),
+        html=files.get("report.html", ""),
+    )
 
 
 class References(HTMLParser):
@@ -91,15 +106,15 @@ class References(HTMLParser):
         for name, value in attributes:
             if name in ("src", "href", "srcset", "data", "action", "xlink:href", "poster"):
                 self.found.append((tag, name, value))
-        if tag not in ("meta", "line", "br", "link", "img", "input"):
+        if tag not in ("meta", "br", "link", "img", "input"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
 
 
-def test_right_kernels(run):
-    done = run(*TINY, "right")
+def test_right_kernels(right):
+    done = right
     assert done.status == 0, done.text
     assert set(done.files) == {"report.html", "report.json"}
     made = done.json
@@ -124,8 +139,8 @@ def test_right_kernels(run):
     assert sum(c["elements"] for c in made["checks"]) == made["verdict"]["elements"]
 
 
-def test_page_stands_alone(run):
-    page = run(*TINY, "right").html
+def test_page_stands_alone(right):
+    page = right.html
     references = References(page)
     assert references.open == []  # every element is closed
     assert references.found
@@ -213,7 +228,10 @@ def test_out_that_is_a_file(tmp_path, monkeypatch):
 
 
 def test_a_failing_render_leaves_the_old_report(run, tmp_path, monkeypatch):
-    before = run(*TINY, "right").files
+    before = {"report.html": "old page", "report.json": "{}"}
+    (tmp_path / "out").mkdir()
+    for name, text in before.items():
+        (tmp_path / "out" / name).write_text(text)
 
     def broken(made):
         raise OSError("no space left")
@@ -224,17 +242,17 @@ def test_a_failing_render_leaves_the_old_report(run, tmp_path, monkeypatch):
     assert done.files == before
 
 
-def test_text_of_a_kernel_cannot_become_markup(run):
-    made = run(*TINY, "wrong").json
-    made["checks"][0]["failure"] = "<script>alert(1)</script>"
+def test_text_of_a_kernel_cannot_become_markup(right):
+    made = copy.deepcopy(right.json)
+    made["checks"][0].update(passed=False, failure="<script>alert(1)</script>")
     made["checks"][0]["variant"] = "<b>"
     page = render(made)
     assert "<script" not in page
     assert "/<b>" not in page
 
 
-def test_every_roofline_row_is_labelled_predicted(run):
-    rows = run(*TINY, "right").json["roofline"]
+def test_every_roofline_row_is_labelled_predicted(right):
+    rows = right.json["roofline"]
     assert {row["label"] for row in rows} == {"predicted"}
     assert {row["device"] for row in rows} == {"h200", "h100", "a100", "rtx4090"}
     assert all(row["microseconds"] > 0 for row in rows)
@@ -281,9 +299,9 @@ def test_error_against_arithmetic_by_hand():
 
 def test_matrix_adds_layers_and_hostile_inputs():
     row = {"op": "o", "wing": "w", "variant": "v", "dialect": "d", "cases": 2, "mismatches": 0}
-    cells = matrix(
-        [{**row, "elements": 5, "passed": True}, {**row, "elements": 7, "passed": False}]
-    )
+    rows = {**row, "elements": 5, "passed": True}, {**row, "elements": 7, "passed": False}
+    cells = matrix(rows)
+
     assert cells["o"]["w/v"]["d"] == {"elements": 12, "cases": 4, "mismatches": 0, "passed": False}
 
 
@@ -293,38 +311,34 @@ def test_numbers_in_little_space():
     ]  # fmt: skip
 
 
-def test_two_workers_find_what_one_finds(tmp_path, monkeypatch):
-    monkeypatch.setattr("quantassay.loading.load_wings", lambda: None)
-    planted = tmp_path / "planted.py"
-    planted.write_text(KERNELS)
-    load_file(planted)
+def test_two_workers_find_what_one_finds(planted):
     job = Job(
-        layers=tuple(generated_layers(3)), dialects=("ieee", "vllm"), wings=("right", "wrong"),
-        device="emulator", examples=2, seed=7, kernels=planted,
-    )  # fmt: skip
-    told = []
-    try:
-        one, two = (
-            [
-                replace(check, seconds=0.0)
-                for check in check_everything(job, n, lambda *a: told.append(a))
-            ]
-            for n in (1, 2)
-        )
-    finally:
-        for wing in ("right", "wrong", "raises"):
-            forget(wing)
+        layers=tuple(generated_layers(3)),
+        dialects=("ieee", "vllm"),
+        wings=("right", "wrong"),
+        device="emulator",
+        examples=2,
+        seed=7,
+        kernels=planted,
+    )
+    told = {}
+
+    def tell(stage, what, done, total):
+        told[stage] = done, total
+
+    one, two = (
+        [replace(check, seconds=0.0) for check in check_everything(job, workers, tell)]
+        for workers in (1, 2)
+    )
     assert one == two
     assert len(one) == 6
     assert sum(check.mismatches for check in one) > 0
-    stages = {stage: (done, total) for stage, _, done, total in told}
-    assert stages["layers"] == (12, 12)
-    assert stages["hostile"][0] == stages["hostile"][1] > 100
+    assert told["layers"] == (12, 12)
+    assert told["hostile"][0] == told["hostile"][1] > 100
 
 
-def test_a_worker_that_fails_is_an_error(tmp_path):
-    job = Job(
-        tuple(generated_layers(1)), ("ieee", "vllm"), None, "emulator", 0, 0, tmp_path / "no.py"
-    )
+def test_a_worker_that_cannot_start_is_an_error(planted, tmp_path):
+    layers = tuple(generated_layers(1))
+    job = Job(layers, ("ieee", "vllm"), ("right",), "emulator", 0, 0, tmp_path / "none.py")
     with pytest.raises(BrokenProcessPool):
-        check_everything(job, 2, lambda *a: None)
+        check_everything(job, 2, lambda *told: None)
