@@ -1,7 +1,8 @@
 """LLVM IR text -> machine code, kept on disk between runs.
 
 Contract: `compile_ir(ir)` returns a Compiled whose `address(name)` is the address of a function or
-variable of the module; the code lives as long as the object. Few passes run: LLVM's O1 pipeline
+variable of the module; the code lives as long as the object. `load(name)` is the same from the cache
+alone, or None. Few passes run: LLVM's O1 pipeline
 takes twice as long and its code was not faster here. No fast-math flag is anywhere: floating point
 stays as written. The object file goes to $QUANTASSAY_CACHE (or ~/.cache/quantassay)/kernels, named
 after the hash of the IR, llvmlite's version, the passes and the CPU with its features; a file that
@@ -28,11 +29,15 @@ _MAGIC = b"quantassay object 1\n"
 
 
 class Compiled:
-    """Loaded machine code; `cached` says whether it came from disk."""
+    """Loaded machine code and its name in the cache; `cached`: it came from disk."""
 
-    def __init__(self, engine: Any, cached: bool) -> None:
-        self._engine = engine
+    def __init__(self, name: str, object_code: bytes, cached: bool) -> None:
+        self.name = name
         self.cached = cached
+        engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine())
+        engine.add_object_file(llvm.ObjectFileRef.from_data(object_code))
+        engine.finalize_object()
+        self._engine = engine
 
     def address(self, name: str) -> int:
         """Address of a function."""
@@ -83,7 +88,13 @@ def cache_directory() -> Path | None:
     return directory if ours and os.access(directory, os.W_OK) else None
 
 
-def _read(path: Path) -> bytes | None:
+def environment() -> str:
+    """What machine code depends on besides the IR."""
+    return "\n".join((llvmlite.__version__, str(OPTIMISATION), *PASSES, *_host()))
+
+
+def read(path: Path) -> bytes | None:
+    """What `write` stored; None if it is missing or damaged."""
     try:
         raw = path.read_bytes()
     except OSError:
@@ -94,15 +105,17 @@ def _read(path: Path) -> bytes | None:
     return body
 
 
-def _write(path: Path, body: bytes) -> None:
+def write(path: Path, body: bytes) -> None:
     """Write beside and rename, so that a reader never sees half a file."""
+    name = ""
     try:
         handle, name = tempfile.mkstemp(dir=path.parent)
         with os.fdopen(handle, "wb") as file:
             file.write(_MAGIC + hashlib.sha256(body).digest() + body)
         os.replace(name, path)
     except OSError:  # a full disk or a directory that went away: compile again next time
-        return
+        if name:
+            Path(name).unlink(missing_ok=True)
 
 
 def optimise(ir: str) -> tuple[Any, Any]:
@@ -120,21 +133,20 @@ def optimise(ir: str) -> tuple[Any, Any]:
 
 def compile_ir(ir: str) -> Compiled:
     """Compile, or load from the cache."""
-    key = "\n".join((llvmlite.__version__, str(OPTIMISATION), *PASSES, *_host(), ir))
+    name = hashlib.sha256(f"{environment()}\n{ir}".encode()).hexdigest()
+    known = load(name)
+    if known:
+        return known
+    module, machine = optimise(ir)
+    object_code = machine.emit_object(module)
     directory = cache_directory()
-    path = directory / f"{hashlib.sha256(key.encode()).hexdigest()}.o" if directory else None
-    stored = _read(path) if path else None
-    if stored is None:
-        module, machine = optimise(ir)
-        stored_now = machine.emit_object(module)
-        if path:
-            _write(path, stored_now)
-        return Compiled(_load(stored_now), cached=False)
-    return Compiled(_load(stored), cached=True)
+    if directory:
+        write(directory / f"{name}.o", object_code)
+    return Compiled(name, object_code, cached=False)
 
 
-def _load(object_code: bytes) -> Any:
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine())
-    engine.add_object_file(llvm.ObjectFileRef.from_data(object_code))
-    engine.finalize_object()
-    return engine
+def load(name: str) -> Compiled | None:
+    """Machine code that an earlier compile_ir kept under this name."""
+    directory = cache_directory()
+    stored = read(directory / f"{name}.o") if directory else None
+    return Compiled(name, stored, cached=True) if stored is not None else None

@@ -1,12 +1,13 @@
 """The public way in: compile PTX, launch kernels, get statistics or an EmulatorError.
 
 Contract:
-    module = compile(ptx)                       parsed once per text
+    module = compile(ptx)                       once per text
     stats = module.kernel("name").launch(grid, block, args, shared_bytes=0, seed=0)
 A launch runs all blocks, writes into the arrays in `args` and returns Stats; on the first finding
 it raises EmulatorError and leaves ordinary arrays as they were (memory from `emulator.empty` is
-written as the kernel goes). Machine code is made at a kernel's first launch. Compilation and
-launches run one at a time; other threads wait. Races on global memory are not looked for.
+written as the kernel goes). Machine code is made at a kernel's first launch, or read from disk
+(kernel_cache.py) together with all that a launch needs of the PTX, which is then not parsed at all.
+Compilation and launches run one at a time; other threads wait. Races on global memory are not looked for.
 """
 
 from __future__ import annotations
@@ -16,12 +17,23 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 
-from emulator import arguments, block_coverage, faults, lower, memory, ptx, scheduler, state, trace
+from emulator import (
+    arguments,
+    block_coverage,
+    faults,
+    kernel_cache,
+    lower,
+    memory,
+    ptx,
+    scheduler,
+    state,
+    trace,
+)
 from emulator.arena import Arena
 from emulator.arguments import Dims
 from emulator.layout import BUFFER, Fault
@@ -39,18 +51,33 @@ class SharedLimitError(faults.EmulatorError, ValueError):
 
 
 class Module:
-    """A parsed PTX module; `kernels` are the names of its entries."""
+    """A PTX module; `kernels` are the names of its entries."""
 
     def __init__(self, text: str, name: str, approximate: frozenset[str]) -> None:
-        self.parsed = ptx.parse(text)
         self.name = name or hashlib.sha256(text.encode()).hexdigest()[:12]
-        self.kernels = tuple(self.parsed.entries)
-        self.approximate = approximate
+        self.text, self.approximate = text, approximate
+        self.key = kernel_cache.module_key(text, approximate)
         self._kernels: dict[str, Kernel] = {}
+        known = kernel_cache.load_module(self.key, text)
+        if known is None:
+            self.variables = self.parsed = ptx.parse(text)
+            self.kernels = tuple(self.parsed.entries)
+            kernel_cache.store_module(self.key, self.parsed)
+        else:
+            self.kernels, self.variables = known
+
+    @cached_property
+    def parsed(self) -> ptx.Module:
+        """The whole module, parsed now if it was not; its variables lie where `variables` says."""
+        parsed = ptx.parse(self.text)
+        parsed.globals = self.variables.globals
+        parsed.globals_address = self.variables.globals_address
+        parsed.keepalive = self.variables.keepalive
+        return parsed
 
     def kernel(self, name: str) -> Kernel:
         """A kernel by its name in the PTX. Raises ValueError, listing the names there are."""
-        if name not in self.parsed.entries:
+        if name not in self.kernels:
             known = ", ".join(self.kernels) or "none"
             raise ValueError(f"kernel: got {name!r}; this module has: {known}")
         return self._kernels.setdefault(name, Kernel(self, name))
@@ -82,15 +109,20 @@ class Kernel:
         with _lock:
             found = self._compiled.get((checks, traced))
             if found is None:
-                found = lower.compile_kernel(
-                    self.module.parsed,
-                    self.name,
-                    checks=checks,
-                    trace=traced,
-                    approximate=self.module.approximate,
-                )
+                found = self._load_or_compile(checks=checks, trace=traced)
                 self._compiled[checks, traced] = found
             return found
+
+    def _load_or_compile(self, **options: bool) -> lower.CompiledKernel:
+        module = self.module
+        known = kernel_cache.load_kernel(module.key, self.name, module.variables, **options)
+        if known:
+            return known
+        made = lower.compile_kernel(
+            module.parsed, self.name, approximate=module.approximate, **options
+        )
+        kernel_cache.store_kernel(module.key, made, **options)
+        return made
 
     def launch(
         self,
@@ -170,7 +202,7 @@ class _Job:
         parameters = arguments.Parameters(code, args)
         staging = memory.Staging([*parameters.arrays, *extra])
         parameters.point(staging.addresses[: len(parameters.arrays)])
-        variables = self.kernel.module.parsed.globals.values()
+        variables = self.kernel.module.variables.globals.values()
         ranges = staging.ranges() + [
             memory.Range(v.address, v.size, 0, f"variable {v.name}") for v in variables
         ]

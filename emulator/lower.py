@@ -15,8 +15,9 @@ one unit of THREAD.fuel. FRAME need not be cleared between blocks.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from emulator import (
     flow,
@@ -39,8 +40,7 @@ FAMILIES = (lower_bits, lower_collective, lower_convert, lower_float, lower_inte
 _UNSUFFIXED = ("f16", "f16x2", "bf16", "bf16x2", "f32", "f32x2", "f64")
 
 
-@dataclass(frozen=True, slots=True)
-class Site:
+class Site(NamedTuple):
     """One instruction of the kernel; its index in CompiledKernel.sites is THREAD.site."""
 
     ptx_line: int
@@ -49,8 +49,7 @@ class Site:
     opcode: str
 
 
-@dataclass(frozen=True, slots=True)
-class BlockInfo:
+class BlockInfo(NamedTuple):
     """One basic block: its index in CompiledKernel.blocks is its place in CONTEXT.coverage."""
 
     ptx_line: int
@@ -69,16 +68,16 @@ class CompiledKernel:
     name: str
     step_address: int
     frame_size: int
-    sites: list[Site]
-    blocks: list[BlockInfo]
+    sites: Sequence[Site]
+    blocks: Sequence[BlockInfo]
     shared_static_size: int
     dynamic_offset: int
     uses_dynamic: bool
     params: tuple[Parameter, ...]
     params_size: int
     directives: str  # .maxntid, .reqntid and the like, as written
+    object_name: str  # of the machine code, in jit's cache
     cached: bool
-    ir: str = field(repr=False)
     keepalive: tuple[Any, ...] = field(repr=False)
 
 
@@ -235,6 +234,13 @@ class Driver(Lowering):
         ]
 
 
+def bind(compiled: jit.Compiled, module: Module) -> int:
+    """Tell machine code where the module's variables are; the address of its `step`."""
+    base = compiled.variable("globals_base")
+    ctypes.c_uint64.from_address(base).value = module.globals_address
+    return compiled.address("step")
+
+
 def compile_kernel(
     module: Module,
     name: str,
@@ -255,14 +261,11 @@ def compile_kernel(
         raise ValueError(f"name: no entry {name!r} in this module; it has: {known}")
     program = flatten(module, entry)
     lowering = Driver(module, program, checks=checks, trace=trace, approximate=approximate)
-    ir = lowering.lower()
-    compiled = jit.compile_ir(ir)
-    base = compiled.variable("globals_base")
-    ctypes.c_uint64.from_address(base).value = module.globals_address
+    compiled = jit.compile_ir(lowering.lower())
     last = entry.params[-1] if entry.params else None
     return CompiledKernel(
         name=name,
-        step_address=compiled.address("step"),
+        step_address=bind(compiled, module),
         frame_size=lowering.frame_size,
         sites=lowering.sites,
         blocks=lowering.blocks,
@@ -272,8 +275,8 @@ def compile_kernel(
         params=entry.params,
         params_size=last.offset + last.size if last else 0,
         directives=entry.directives,
+        object_name=compiled.name,
         cached=compiled.cached,
-        ir=ir,
         keepalive=(compiled, module),
     )
 

@@ -310,7 +310,7 @@ def _parameters(text: str | None, line: int) -> tuple[Parameter, ...]:
     return tuple(found)
 
 
-def _place_globals(module: Module) -> None:
+def place_globals(module: Module) -> None:
     """Give .global and .const variables host memory and write their initial values."""
     size = 256
     for var in module.globals.values():
@@ -389,5 +389,5 @@ def parse(text: str) -> Module:
         if var.space not in ("global", "const", "shared"):
             raise UnsupportedPTX(f"module variable in .{var.space}", line, head)
         (module.shared if var.space == "shared" else module.globals)[var.name] = var
-    _place_globals(module)
+    place_globals(module)
     return module

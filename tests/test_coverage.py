@@ -37,8 +37,9 @@ load_wings()
 ROW_LENGTHS = (1, 3, 6, 12, 24, 40, 33, 257, 258, 260, 264, 1032, 4099, 4100, 4102, 4104)
 LONG_ROWS = (16500, 17001, 17002, 33001, 33002, 33004, 33008, 35000)
 DEPTHS = (67, 68, 80, 259, 260, 272)
-DEEP = (1153, 1154, 1156, 1160, 1168)  # for loops over a row by one warp, unrolled
-SHAPES = ((65, 65), (130, 132), (57, 57), (63, 70))
+DEEP = (1153, 1154, 1156, 1160, 1168, 1776)  # for loops over a row by one warp, unrolled
+SHAPES = ((65, 65), (57, 57), (130, 130), (63, 70))
+EVEN_SHAPES = ((130, 132), (64, 64))  # N % 4 == 0
 SCALES = (2.0**-80, 2.0**80, 1.0, 2.0**-149)
 
 
@@ -46,7 +47,8 @@ def inputs_of(op: Op, dtype: str, spoken: str) -> Iterator[list[dict[str, Any]]]
     """Groups of inputs: those of a group reach the same compilations, the likelier first."""
     if {"M", "N"} <= set(op.dims):
         for K in DEPTHS:
-            yield list(_products(op, dtype, K))
+            yield list(_products(op, dtype, K, SHAPES))
+            yield list(_products(op, dtype, K, EVEN_SHAPES))
         for K in DEEP:
             yield [op.build(recipe("normal", M=9, N=9, K=K, dtype=dtype))]
     else:
@@ -54,10 +56,12 @@ def inputs_of(op: Op, dtype: str, spoken: str) -> Iterator[list[dict[str, Any]]]
             yield list(_rows(op, dtype, K, spoken))
 
 
-def _products(op: Op, dtype: str, K: int) -> Iterator[dict[str, Any]]:
+def _products(
+    op: Op, dtype: str, K: int, shapes: tuple[tuple[int, int], ...]
+) -> Iterator[dict[str, Any]]:
     kinds = [kind for kind in ("normal", "subnormal", "nan", "zeros") if kind in op.kinds]
     for kind in kinds:
-        for M, N in SHAPES if kind == "normal" else SHAPES[:1]:
+        for M, N in shapes if kind == "normal" else shapes[:1]:
             for seed in (1, 0):  # with and without a bias
                 yield op.build(recipe(kind, M=M, N=N, K=K, seed=seed, dtype=dtype))
 
