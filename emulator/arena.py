@@ -10,7 +10,7 @@ import numpy as np
 
 from emulator import state
 from emulator.copies import COPY, SMALLEST_COPY
-from emulator.layout import CONTEXT, THREAD, WARP
+from emulator.layout import CONTEXT, GRANULE, THREAD, WARP
 from emulator.memory import aligned_bytes
 from emulator.tensor import SCRATCH_BYTES
 
@@ -47,7 +47,7 @@ class Arena:
         self._copy_ends = np.zeros((MAX_THREADS, 2), np.int32)
         self._frames = _Bytes(FRAME_ALIGNMENT)
         self._shared = _Bytes(SHARED_ALIGNMENT)
-        self._writers, self._readers = _Bytes(64), _Bytes(64)
+        self._shadows = _Bytes(64)
         self._copies = _Bytes(64)
         self._scratch = _Bytes(64)
         self._block: Dims = (0, 0, 0)
@@ -69,8 +69,7 @@ class Arena:
         run[state.FRAME_SIZE] = stride
         run[state.SHARED_AT] = self._shared.at_least(shared_size)
         run[state.SHARED_SIZE] = shared_size
-        run[state.WRITERS] = self._writers.at_least(4 * shared_size) if checks else 0
-        run[state.READERS] = self._readers.at_least(4 * shared_size) if checks else 0
+        self._lay_out_shadows(shared_size, checks)
         run[state.COPY_CAPACITY] = shared_size // SMALLEST_COPY
         run[state.COPIES] = self._copies.at_least(int(run[state.COPY_CAPACITY]) * COPY.itemsize)
         run[state.GRID_X], run[state.GRID_Y] = grid[:2]
@@ -84,6 +83,20 @@ class Arena:
         context["shared_size"] = shared_size
         context["writer_shadow"] = run[state.WRITERS]
         context["reader_shadow"] = run[state.READERS]
+        context["byte_writers"] = run[state.BYTE_WRITERS]
+        context["byte_readers"] = run[state.BYTE_READERS]
+
+    def _lay_out_shadows(self, shared_size: int, checks: bool) -> None:
+        """Two words per granule, then two per byte; all 0 without checks."""
+        words = -(-shared_size // 64) * 64  # bytes of words, one per granule
+        start = self._shadows.at_least(10 * words) if checks else 0
+        for place, at in (
+            (state.WRITERS, 0),
+            (state.READERS, words),
+            (state.BYTE_WRITERS, 2 * words),
+            (state.BYTE_READERS, 2 * words + GRANULE * words),
+        ):
+            self.run[place] = start + at if checks else 0
 
     def _lay_out_threads(self, block: Dims) -> None:
         if block == self._block:

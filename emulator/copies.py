@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from emulator.layout import BUFFER, SHADOW_PENDING, Fault, offset
+from emulator.layout import BUFFER, SHADOW_MIXED, SHADOW_PENDING, Fault, offset
 from emulator.native import jit, load8, load32, load32s, load64, store8, store32, store64
-from emulator.shadow import find_conflict, my_word
+from emulator.shadow import find_conflict, my_word, writer_word
 from emulator.state import (
     ARGS,
     BUFFER_COUNT,
@@ -168,7 +168,7 @@ def _land(run: Run, thread: int, record: int) -> None:
         for at in range(size):
             store8(shared + at, load8(source + at) if at < source_size else 0)
     if run[WRITERS]:
-        _fill_words(run[WRITERS] + 4 * start, my_word(run, thread), size)
+        _fill_words(run[WRITERS] + start, my_word(run, thread), size)
 
 
 @jit
@@ -200,7 +200,11 @@ def _source_allowed(run: Run, thread: int, source: int, size: int, source_size: 
 
 @jit
 def _destination_allowed(run: Run, thread: int, start: int, size: int) -> bool:
-    """Check the destination against everybody's accesses, then mark it pending."""
+    """Check the destination against everybody's accesses, then mark it pending.
+
+    Reader words are cleared: the check passed, so who reads or writes there next is stopped by the
+    pending copy, and later by the word that it leaves, whenever the earlier reader's would have.
+    """
     address = run[SHARED_AT] + start
     if start & (size - 1):
         fault(run, Fault.MISALIGNED, thread, address, size, 1, 0)
@@ -208,11 +212,11 @@ def _destination_allowed(run: Run, thread: int, start: int, size: int) -> bool:
     if start + size > run[SHARED_SIZE]:
         fault(run, Fault.OUT_OF_BOUNDS, thread, address, size, 1, 0)
         return False
-    writers = run[WRITERS] + 4 * start
-    alike = _alike(writers, size) and _alike(run[READERS] + 4 * start, size)
+    writers, readers = run[WRITERS] + start, run[READERS] + start
+    alike = _alike(writers, size) and _alike(readers, size) and load32(writers) != SHADOW_MIXED
     looked_at = 1 if alike else size
-    for byte in range(looked_at):
-        if load32(writers + 4 * byte) == SHADOW_PENDING:
+    for byte in range(start, start + looked_at):
+        if writer_word(run, byte) == SHADOW_PENDING:
             fault(run, Fault.PENDING_COPY, thread, address, size, 1, 0)
             return False
     other = find_conflict(run, thread, start, looked_at, 1)
@@ -220,21 +224,22 @@ def _destination_allowed(run: Run, thread: int, start: int, size: int) -> bool:
         fault(run, Fault.RACE, thread, address, size, 1, other)
         return False
     _fill_words(writers, SHADOW_PENDING, size)
+    _fill_words(readers, 0, size)
     return True
 
 
 @jit
-def _alike(words: int, count: int) -> bool:
-    """Whether these shadow words (an even number) are all the same, as after an earlier copy."""
-    pair = load64(words)
-    differences = (pair ^ (pair >> 32)) & 0xFFFFFFFF
-    for at in range(8, 4 * count, 8):
-        differences |= load64(words + at) ^ pair
+def _alike(words: int, size: int) -> bool:
+    """Whether the words of `size` bytes' granules are all the same, as after an earlier copy."""
+    first = load32(words)
+    differences = 0
+    for at in range(4, size, 4):
+        differences |= load32(words + at) ^ first
     return differences == 0
 
 
 @jit
-def _fill_words(words: int, value: int, count: int) -> None:
-    """Set an even number of shadow words."""
-    for at in range(0, 4 * count, 8):
-        store64(words + at, value | value << 32)
+def _fill_words(words: int, value: int, size: int) -> None:
+    """Set the words of `size` bytes' granules."""
+    for at in range(0, size, 4):
+        store32(words + at, value)

@@ -85,6 +85,9 @@ def _registers(operand: Operand) -> Iterator[int]:
 def _mask(operands: tuple[Operand, ...]) -> int:
     mask = 0
     for operand in operands:
+        if isinstance(operand, Reg):
+            mask |= 1 << operand.index
+            continue
         for index in _registers(operand):
             mask |= 1 << index
     return mask
@@ -145,15 +148,25 @@ def analyse(program: Program) -> Flow:
     table = [[effects(i, program.carry) for i in block.instructions] for block in blocks]
     live_in = [0] * len(blocks)
 
-    def walk(block: Block, live: int, found: list[int] | None) -> int:
+    def summary(block: Block) -> tuple[int, int]:
+        """(registers that it surely writes, registers that it reads before)."""
+        killed, needed = 0, 0
         pairs = zip(reversed(block.instructions), reversed(table[block.index]), strict=True)
         for instruction, (written, read) in pairs:
-            after = live
-            live = (live & ~written if instruction.predicate is None else live) | read
-            if found is not None and suspends(instruction):
-                across = after & ~written if instruction.predicate is None else after
-                found.append(across | (read if instruction.root in REREAD else 0))
-        return live
+            if instruction.predicate is None:
+                killed |= written
+                needed &= ~written
+            needed |= read
+        return killed, needed
+
+    def across_suspensions(block: Block, live: int) -> Iterator[int]:
+        """What is live where `step` may return, given what is live at the block's end."""
+        pairs = zip(reversed(block.instructions), reversed(table[block.index]), strict=True)
+        for instruction, (written, read) in pairs:
+            across = live & ~written if instruction.predicate is None else live
+            live = across | read
+            if suspends(instruction):
+                yield across | (read if instruction.root in REREAD else 0)
 
     def live_out(block: Block) -> int:
         live = 0
@@ -161,18 +174,18 @@ def analyse(program: Program) -> Flow:
             live |= live_in[successor]
         return live
 
+    summaries = [summary(block) for block in blocks]
     changed = True
     while changed:
         changed = False
         for block in reversed(blocks):
-            live = walk(block, live_out(block), None)
+            killed, needed = summaries[block.index]
+            live = (live_out(block) & ~killed) | needed
             if live != live_in[block.index]:
                 live_in[block.index] = live
                 changed = True
-    found: list[int] = []
-    for block in blocks:
-        walk(block, live_out(block), found)
     resident = 0
-    for live in found:
-        resident |= live
+    for block in blocks:
+        for live in across_suspensions(block, live_out(block)):
+            resident |= live
     return Flow(blocks, at_label, resident, resident & live_in[0])

@@ -1,13 +1,13 @@
 """LLVM IR text -> machine code, kept on disk between runs.
 
 Contract: `compile_ir(ir)` returns a Compiled whose `address(name)` is the address of a function or
-variable of the module; the code lives as long as the object. `load(name)` is the same from the cache
-alone, or None. Few passes run: LLVM's O1 pipeline
-takes twice as long and its code was not faster here. No fast-math flag is anywhere: floating point
-stays as written. The object file goes to $QUANTASSAY_CACHE (or ~/.cache/quantassay)/kernels, named
-after the hash of the IR, llvmlite's version, the passes and the CPU with its features; a file that
-is damaged is not used, nor is a directory of another user. With the variable set to an empty string
-nothing is kept. A cache that cannot be written is no error.
+variable of the module; the code lives as long as the object. `load(name)` gives the same from the
+cache alone, or None. Few passes run: LLVM's O1 pipeline takes twice as long and its code was not
+faster here. No fast-math flag is anywhere: floating point stays as written. The object file goes to
+$QUANTASSAY_CACHE (or ~/.cache/quantassay)/kernels, named after the hash of the IR, llvmlite's
+version, the passes and the CPU with its features; a file that is damaged is not used, nor is a
+directory of another user. With the variable set to an empty string nothing is kept. A cache that
+cannot be written is no error.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -114,8 +115,8 @@ def write(path: Path, body: bytes) -> None:
             file.write(_MAGIC + hashlib.sha256(body).digest() + body)
         os.replace(name, path)
     except OSError:  # a full disk or a directory that went away: compile again next time
-        if name:
-            Path(name).unlink(missing_ok=True)
+        with suppress(OSError):
+            Path(name).unlink()
 
 
 def optimise(ir: str) -> tuple[Any, Any]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,6 @@ _PLAIN = (  # fields of CompiledKernel that JSON holds as they are
 )
 
 
-@lru_cache(maxsize=1)
 def _sources() -> str:
     """Hash of the emulator's code: all of it, so that no list can go stale."""
     digest = hashlib.sha256()
@@ -41,9 +39,12 @@ def _sources() -> str:
     return digest.hexdigest()
 
 
+SOURCES = _sources()  # at import: what this process runs, though someone edits a file meanwhile
+
+
 def module_key(text: str, approximate: Iterable[str] = ()) -> str:
     """Names a module: what it and all its kernels depend on."""
-    parts = (_sources(), jit.environment(), " ".join(sorted(approximate)), text)
+    parts = (SOURCES, jit.environment(), " ".join(sorted(approximate)), text)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 

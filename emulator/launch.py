@@ -7,7 +7,8 @@ A launch runs all blocks, writes into the arrays in `args` and returns Stats; on
 it raises EmulatorError and leaves ordinary arrays as they were (memory from `emulator.empty` is
 written as the kernel goes). Machine code is made at a kernel's first launch, or read from disk
 (kernel_cache.py) together with all that a launch needs of the PTX, which is then not parsed at all.
-Compilation and launches run one at a time; other threads wait. Races on global memory are not looked for.
+Compilation and launches run one at a time; other threads wait. Races on global memory are not
+looked for.
 """
 
 from __future__ import annotations

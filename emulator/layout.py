@@ -81,8 +81,9 @@ class Reduction(IntEnum):
 
 # Who does what, where Yield's comments leave it open:
 # - addresses in FAULT are what the instruction dereferenced: host addresses (shared ones included:
-#   CONTEXT.shared + offset). A RACE fault leaves the shadow words as they were: the scheduler reads
-#   the other thread from them. A FUEL fault may set `resume` to the loop's head; it still stops.
+#   CONTEXT.shared + offset). A RACE fault leaves the shadow words that it met as they were: the
+#   scheduler reads the other thread from them. A FUEL fault may set `resume` to the loop's head; it
+#   still stops.
 # - the scheduler answers SHUFFLE in results[0] value, [1] predicate; VOTE, REDUX in [0]; MATCH in
 #   [0] mask, [1] predicate (all); ACTIVEMASK in [0].
 # - LDMATRIX: `step` checks (and traces) the 16-byte row of each lane < 8 * count before it yields;
@@ -150,8 +151,10 @@ CONTEXT = np.dtype(
         ("buffers", np.uint64),  # BUFFER[buffer_count]
         ("site_cache", np.uint64),  # BUFFER[sites]: step's own (prelude_global.py); zeros at first
         ("coverage", np.uint64),  # uint64[basic blocks]: times each was entered, by any thread
-        ("writer_shadow", np.uint64),  # uint32[shared_size]: see shadow word below; 0 = checks off
+        ("writer_shadow", np.uint64),  # uint32[granules]: see shadow word below; 0 = checks off
         ("reader_shadow", np.uint64),
+        ("byte_writers", np.uint64),  # uint32[4 * granules]: the bytes of mixed granules
+        ("byte_readers", np.uint64),
         ("trace", np.uint64),  # TRACE[trace_capacity]; 0 = off
         ("trace_count", np.uint64),
         ("trace_capacity", np.uint64),
@@ -177,10 +180,21 @@ TRACE = np.dtype(  # one memory access of one thread
 #   bits 0-10 epoch (0 = never), 11-19 warp epoch, 20-24 lane, 25-29 warp,
 #   bit 30: several lanes of one warp, bit 31: several warps (reader words).
 # A writer word of all ones marks a cp.async destination that has not landed yet.
+#
+# Shared memory is watched in granules of four bytes, each with one writer and one reader word that
+# hold for all four of its bytes. Where they differ the granule is mixed: its writer word is
+# SHADOW_MIXED, its reader word 0, and the words of its bytes lie in the byte shadow (which means
+# nothing elsewhere). A writer word has its highest bit set only if pending or mixed.
+#
+# A reader word of the running epoch with bit 31, or with bit 30 and the reader's own warp and warp
+# epoch, says by itself that one more read there is right and leaves no new trace: any write after
+# the reads that made it would have been a race. (A pending copy is why copies.py clears it.)
+GRANULE = 4
 SHADOW_EPOCH_BITS = 11
 SHADOW_WARP_EPOCH_BITS = 9
 # Epoch 1 is "long ago": written, and ordered before everything that runs now.
 SHADOW_PENDING = 0xFFFFFFFF
+SHADOW_MIXED = 0xFFFFFFFE
 OLD_EPOCH = 1
 FIRST_EPOCH = 2
 

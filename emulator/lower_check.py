@@ -14,8 +14,9 @@ for uninitialised reads.
 
 from __future__ import annotations
 
-from emulator.layout import BUFFER, CONTEXT, Fault, offset
+from emulator.layout import BUFFER, CONTEXT, GRANULE, Fault, offset
 from emulator.lowering import Lowering
+from emulator.prelude_shared import EPOCH, LANE, LANES, WARPS, constant, splat
 
 STORES = ("write", "strong_write", "atomic")
 
@@ -138,19 +139,66 @@ def _entry_field(name: str, base: str, where: int) -> list[str]:
 
 
 def _shared(low: Lowering, place: str, size: int, action: str) -> None:
-    writers, readers = (low.entry_load(f"{who}_shadow", "ptr") for who in ("writer", "reader"))
-    failed = low.helper(
-        "i1", f"shared_{action}_{size}", ("ptr", "%thread"), ("i32", str(low.now.site)),
-        ("i64", low.entry_load("shared", "i64")), ("i64", _shared_size(low)), ("ptr", writers),
-        ("ptr", readers), ("i32", _me(low)), ("i64", place),
-    )  # fmt: skip
-    _stop_if(low, failed)
-
-
-def _stop_if(low: Lowering, failed: str) -> None:
+    """Inline: one more read where several read already. The rest is a call."""
     good = low.fresh("good")
+    if action == "read":
+        check = low.fresh("check")
+        _look(low, place, size, good, check)
+        low.label(check)
+    failed = low.helper(
+        "i1", f"shared_{action}_{size}", ("ptr", "%thread"), ("ptr", "%context"),
+        ("i32", str(low.now.site)), ("i32", _me(low)), ("i64", place),
+    )  # fmt: skip
     low.branch(failed, "return", good)
     low.label(good)
+
+
+def _look(low: Lowering, place: str, size: int, good: str, check: str) -> None:
+    """Go to `good` if the reader words say that this read is right and leaves no trace."""
+    log, count = size.bit_length() - 1, max(1, size // GRANULE)
+    look, readers = low.fresh("look"), low.entry_load("reader_shadow", "ptr")
+    turned = place  # misaligned: a number beyond every room
+    if log:
+        turned = low.call("i64", "llvm.fshr.i64", *[("i64", x) for x in (place, place, str(log))])
+    low.branch(low.value(f"icmp ult i64 {turned}, {_room(low, readers, log)}"), look, check)
+    low.label(look)
+    first = low.value(f"and i64 {place}, {-GRANULE}") if size < GRANULE else place
+    word = low.value(f"getelementptr i8, ptr {readers}, i64 {first}")
+    words = low.value(f"load <{count} x i32>, ptr {word}, align 4{low.tag('shadow')}")
+    warps = _alike(low, words, count, WARPS | EPOCH, WARPS, "several_warps")
+    lanes = _alike(low, words, count, ~LANE, LANES, "several_lanes")
+    several = low.value(f"or <{count} x i1> {warps}, {lanes}")
+    several = low.value(f"bitcast <{count} x i1> {several} to i{count}")
+    low.branch(low.value(f"icmp eq i{count} {several}, -1"), good, check)
+
+
+def _room(low: Lowering, readers: str, log: int) -> str:
+    """How many aligned places of 2**log bytes shared memory has; 0 if nobody watches it."""
+    size = low.entry_load("shared_size", "i32")
+    low.at_entry(
+        "room",
+        [
+            f"%unwatched = icmp eq ptr {readers}, null",
+            f"%watched = select i1 %unwatched, i32 0, i32 {size}",
+            "%room = zext i32 %watched to i64",
+        ],
+    )
+    return low.at_entry(f"room{log}", [f"%room{log} = lshr i64 %room, {log}"])
+
+
+def _alike(low: Lowering, words: str, count: int, mask: int, flag: int, name: str) -> str:
+    """<count x i1>: a word says, in the bits of `mask`, that several threads read there."""
+    me, kind = _me(low), f"<{count} x i32>"
+    wanted = low.at_entry(
+        f"{name}{count}",
+        [
+            f"%{name}{count}.m = and i32 {me}, {mask}",
+            f"%{name}{count}.w = or i32 %{name}{count}.m, {flag}",
+            splat(count, f"%{name}{count}.w", f"{name}{count}").strip(),
+        ],
+    )
+    kept = low.value(f"and {kind} {words}, {constant(count, mask)}")
+    return low.value(f"icmp eq {kind} {kept}, {wanted}")
 
 
 def _global(low: Lowering, address: str, size: int, action: str) -> None:

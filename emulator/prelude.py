@@ -12,7 +12,7 @@ import re
 from emulator.layout import CONTEXT, THREAD, TRACE, Yield, offset
 from emulator.prelude_global import global_check
 from emulator.prelude_round import FUNCTIONS
-from emulator.prelude_shared import shared_check
+from emulator.prelude_shared import apart_check, granule_check, shared_check
 
 
 def _thread(field: str, index: int = 0) -> int:
@@ -192,11 +192,15 @@ def text(names: set[str]) -> tuple[str, set[str]]:
     parts: list[str] = []
     declares: set[str] = set()
     checks = {name for name in names if name.startswith(("global_", "shared_"))}
-    for name in sorted(names | ({"fault"} if checks else set())):
+    granules = {re.sub(r"_(\w+)_\d+", r"_granule_\1", n) for n in checks if n.startswith("shared_")}
+    for name in sorted(names | granules | ({"fault"} if checks else set())):
         check = re.fullmatch(r"(shared|global)_(\w+)_(\d+)", name)
         if check:
             build = shared_check if check[1] == "shared" else global_check
             part = build(int(check[3]), check[2])
+        elif name in granules:
+            action = name.removeprefix("shared_granule_")
+            part = granule_check(action) + apart_check(action)
         else:
             part = _FIXED[name]
         parts.append(part)

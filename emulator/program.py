@@ -47,6 +47,7 @@ SPECIAL = re.compile(
     r"%(?:dynamic|total|aggr)_smem_size|%envreg\d+|%pm\d+(?:_64)?|WARP_SZ"
 )
 _INSTRUCTION = re.compile(r"(?:@(!?)\s*([\w%$]+)\s+)?([A-Za-z][\w.:]*)\s*(.*)$", re.S)
+_NUMBERED = re.compile(r"(.*?)(0|[1-9]\d*)")
 _ADDRESS = re.compile(r"\[\s*([^\s+\]-]+|-?\d\w*)\s*(?:([+-])\s*(-?\w+))?\s*\]$")
 _CALL = re.compile(
     r"(?:\(([^)]*)\)\s*,\s*)?([\w$%]+)\s*(?:,\s*\(([^)]*)\)\s*)?(?:,\s*(.*))?$", re.S
@@ -126,8 +127,10 @@ class _Flattener:
     # -- names ----------------------------------------------------------------------------------
 
     def lookup(self, name: str, scope: _Scope) -> Operand | None:
+        if name in scope.names:
+            return scope.names[name]
         found: _Scope | None = scope
-        split_name = re.fullmatch(r"(.*?)(0|[1-9]\d*)", name)
+        split_name = _NUMBERED.fullmatch(name)
         while found:
             if name in found.names:
                 return found.names[name]
@@ -156,6 +159,9 @@ class _Flattener:
 
     def operand(self, text: str, scope: _Scope, at: Statement) -> Operand:
         text = text.strip()
+        known = scope.names.get(text)  # most operands are registers seen before
+        if known is not None:
+            return known
         if text.startswith("["):
             return self.address(text, scope, at)
         if text.startswith("{"):

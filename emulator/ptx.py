@@ -31,6 +31,8 @@ BITS = {
     "b128": 128,
 }  # fmt: skip
 WORD = re.compile(r"[\w$%]+")
+_BRACKET = re.compile(r"[{}()\[\]]")
+_INTEGER = re.compile(r"(-?)(?:0[xX]([0-9a-fA-F]+)|0[bB]([01]+)|(0[0-7]*)|([1-9]\d*))U?")
 _COMMENT = re.compile(r'("(?:[^"\\]|\\.)*")|//[^\n]*|/\*.*?\*/', re.S)
 _LABEL = re.compile(r"([\w$%]+)\s*:(?!:)")
 _LINE_DIRECTIVE = re.compile(r"\.(loc|file|version|target|address_size)\b[^\n]*|@@\w+[^\n]*")
@@ -123,6 +125,8 @@ class Module:
 
 def split(text: str) -> list[str]:
     """Split at the commas that are outside of brackets."""
+    if not _BRACKET.search(text):
+        return [part.strip() for part in text.split(",")] if text.strip() else []
     parts, depth, start = [], 0, 0
     for position, char in enumerate(text):
         if char in "{[(":
@@ -142,7 +146,7 @@ def align_up(value: int, align: int) -> int:
 
 def number(text: str) -> int | None:
     """The value of an integer literal (decimal, hex, octal, binary, suffix U), or None."""
-    match = re.fullmatch(r"(-?)(?:0[xX]([0-9a-fA-F]+)|0[bB]([01]+)|(0[0-7]*)|([1-9]\d*))U?", text)
+    match = _INTEGER.fullmatch(text)
     if not match:
         return None
     sign, hexa, binary, octal, decimal = match.groups()

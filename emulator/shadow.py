@@ -1,6 +1,7 @@
 """Who touched each byte of shared memory last, and when: the scheduler's side of race detection.
 
-Contract: every byte of a block's shared memory has a writer word and a reader word (layout.py).
+Contract: every byte of a block's shared memory has a writer word and a reader word, its own or that
+of its granule (layout.py).
 Two accesses of different threads, at least one a write, race unless a barrier lies between them
 (another epoch), or, within one warp, a `bar.warp.sync` (another warp epoch). `step` checks loads
 and stores; copies.py checks asynchronous copies with the functions here.
@@ -16,11 +17,14 @@ from emulator.layout import (
     FIRST_EPOCH,
     OLD_EPOCH,
     SHADOW_EPOCH_BITS,
+    SHADOW_MIXED,
     SHADOW_PENDING,
     SHADOW_WARP_EPOCH_BITS,
 )
 from emulator.native import fill, jit, load32, store32
 from emulator.state import (
+    BYTE_READERS,
+    BYTE_WRITERS,
     CONTEXT_AT,
     EPOCH,
     LANE,
@@ -52,8 +56,23 @@ def reset(run: Run) -> None:
     store32(run[CONTEXT_AT] + EPOCH, FIRST_EPOCH)
     fill(run[CONTEXT_AT] + WARP_EPOCH, 0, 4 * run[WARP_COUNT])
     if run[WRITERS]:
-        fill(run[WRITERS], 0, 4 * run[SHARED_SIZE])
-        fill(run[READERS], 0, 4 * run[SHARED_SIZE])
+        fill(run[WRITERS], 0, (run[SHARED_SIZE] + 3) & ~3)
+        fill(run[READERS], 0, (run[SHARED_SIZE] + 3) & ~3)
+
+
+@jit
+def writer_word(run: Run, byte: int) -> int:
+    """Who wrote this byte of shared memory last."""
+    word = load32(run[WRITERS] + (byte & ~3))
+    return load32(run[BYTE_WRITERS] + 4 * byte) if word == SHADOW_MIXED else word
+
+
+@jit
+def reader_word(run: Run, byte: int) -> int:
+    """Who read this byte of shared memory last."""
+    if load32(run[WRITERS] + (byte & ~3)) == SHADOW_MIXED:
+        return load32(run[BYTE_READERS] + 4 * byte)
+    return load32(run[READERS] + (byte & ~3))
 
 
 @jit
@@ -92,11 +111,11 @@ def find_conflict(run: Run, thread: int, start: int, size: int, store: int) -> i
     Bit 32 is set if it is a reader word.
     """
     mine = my_word(run, thread)
-    for byte in range(4 * start, 4 * (start + size), 4):
-        writer = load32(run[WRITERS] + byte)
+    for byte in range(start, start + size):
+        writer = writer_word(run, byte)
         if writer != SHADOW_PENDING and conflicts(writer & WRITER_MASK, mine):
             return writer & WRITER_MASK
-        reader = load32(run[READERS] + byte)
+        reader = reader_word(run, byte)
         if store and conflicts(reader, mine):
             return reader | 1 << 32
     return 0
@@ -110,13 +129,20 @@ def next_epoch(run: Run) -> None:
     if epoch == EPOCH_LIMIT:
         epoch = FIRST_EPOCH
         if run[WRITERS]:
-            for offset in range(0, 4 * run[SHARED_SIZE], 4):
-                word = load32(run[WRITERS] + offset)
-                if word != 0 and word != SHADOW_PENDING:
-                    store32(run[WRITERS] + offset, OLD_EPOCH)
-            fill(run[READERS], 0, 4 * run[SHARED_SIZE])
+            _forget_epochs(run[WRITERS], run[READERS], run[SHARED_SIZE])
+            _forget_epochs(run[BYTE_WRITERS], run[BYTE_READERS], 4 * run[SHARED_SIZE])
     store32(context + EPOCH, epoch)
     fill(context + WARP_EPOCH, 0, 4 * run[WARP_COUNT])
+
+
+@jit
+def _forget_epochs(writers: int, readers: int, size: int) -> None:
+    """What was written stays written; nothing else is known of these `size` bytes of words."""
+    for offset in range(0, size, 4):
+        word = load32(writers + offset)
+        if word != 0 and word != SHADOW_PENDING and word != SHADOW_MIXED:
+            store32(writers + offset, OLD_EPOCH)
+        store32(readers + offset, 0)
 
 
 @jit
@@ -127,17 +153,19 @@ def next_warp_epoch(run: Run, warp: int) -> None:
     if warp_epoch == WARP_EPOCH_LIMIT:
         warp_epoch = 1
         if run[WRITERS]:
-            _forget_warp_epochs(run, run[WRITERS], warp)
-            _forget_warp_epochs(run, run[READERS], warp)
+            for shadow in (run[WRITERS], run[READERS]):
+                _forget_warp_epochs(run, shadow, run[SHARED_SIZE], warp)
+            for shadow in (run[BYTE_WRITERS], run[BYTE_READERS]):
+                _forget_warp_epochs(run, shadow, 4 * run[SHARED_SIZE], warp)
     store32(address, warp_epoch)
 
 
 @jit
-def _forget_warp_epochs(run: Run, shadow: int, warp: int) -> None:
+def _forget_warp_epochs(run: Run, shadow: int, size: int, warp: int) -> None:
     """This warp's words of the current epoch get warp epoch 0: before all of its later ones."""
     epoch = load32(run[CONTEXT_AT] + EPOCH)
-    for offset in range(0, 4 * run[SHARED_SIZE], 4):
+    for offset in range(0, size, 4):
         word = load32(shadow + offset)
         mine = word & EPOCH_MASK == epoch and word & WARP_MASK == warp << WARP_SHIFT
-        if mine and word != SHADOW_PENDING:
+        if mine and word != SHADOW_PENDING and word != SHADOW_MIXED:
             store32(shadow + offset, word & ~WARP_EPOCH_MASK)

@@ -28,8 +28,10 @@ BARRIERS = 16
     CONTEXT_AT,  # address of CONTEXT
     SHARED_AT,
     SHARED_SIZE,
-    WRITERS,  # address of the writer shadow, 0 = checks off
+    WRITERS,  # address of the writer words of granules, 0 = checks off
     READERS,
+    BYTE_WRITERS,  # of bytes
+    BYTE_READERS,
     BUFFERS,  # address of BUFFER[buffer_count]
     BUFFER_COUNT,
     COPIES,  # address of COPY[copy_capacity]
@@ -57,7 +59,7 @@ BARRIERS = 16
     FAULT_SIZE,
     FAULT_STORE,
     FAULT_OTHER,  # RACE: the shadow word; collectives and barriers: a mask of lanes, or a lane
-) = range(37)
+) = range(39)
 
 READY = 64
 WAITING = READY + WARPS

@@ -14,6 +14,7 @@ import typer
 from rich.table import Table
 
 from quantassay import console
+from quantassay.report import report
 
 if TYPE_CHECKING:
     from quantassay.engine import CheckResult
@@ -151,7 +152,8 @@ def show(results: list[CheckResult]) -> None:
     for alike in _failures(results):
         one, dialects = alike[0], ", ".join(result.dialect for result in alike)
         out.print(f"\n{one.op} {one.label}, dialect {dialects}: WRONG")
-        out.print(f"smallest input: {one.counterexample}")
+        for example in one.counterexamples:
+            out.print(f"smallest input: {example}")
     wrong = sum(not one.passed for one in results)
     verdict = f"{wrong} of {len(results)} checks failed" if wrong else "no mismatch"
     elements = sum(one.elements for one in results)
@@ -164,7 +166,8 @@ def _failures(results: list[CheckResult]) -> list[list[CheckResult]]:
     for one in results:
         shown = one.counterexample
         if shown is not None:
-            key = (one.op, one.label, shown.case, shown.words, shown.reason)
+            texts = [(x.case, x.words, x.reason) for x in one.counterexamples]
+            key = (one.op, one.label, *(word for text in texts for word in text))
             found.setdefault(key, []).append(one)
     return list(found.values())
 
@@ -188,6 +191,9 @@ def doctor(json: Json = None) -> None:
         for one in findings:
             table.add_row("ok" if one.ok else "--", one.name, one.found, one.purpose)
         console.console().print(table)
+
+
+app.command()(report)
 
 
 def main() -> None:

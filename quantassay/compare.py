@@ -40,7 +40,8 @@ class Mismatch:
     """What differs in one output. `differences[0]` is the first in C order.
 
     `problem` is set where the output as a whole is wrong (count, dtype, shape, never written);
-    `differing` gives (differing, all) elements of every output.
+    `differing` gives (differing, all) elements of every output. Over all outputs, `unwritten`
+    elements were never written and `nan_bits` are NaN on both sides, with different bits.
     """
 
     output: str
@@ -49,6 +50,8 @@ class Mismatch:
     differences: tuple[Difference, ...]
     differing: Mapping[str, tuple[int, int]]
     problem: str = ""
+    unwritten: int = 0
+    nan_bits: int = 0
 
     @property
     def all_counts(self) -> int:
@@ -139,13 +142,25 @@ def compare(
                     f"{missing} of {want.size} elements were never written by the kernel, "
                     f"the first at {place(name, first)}"
                 )
-            return Mismatch(name, *counts[name], shown, counts, problem)
+            lost = sum(int(mask.sum()) for mask in unwritten.values())
+            nan = sum(
+                int((masks[other] & both_nan(a, b)).sum())
+                for other, a, b in zip(names, got, expected, strict=True)
+            )
+            return Mismatch(name, *counts[name], shown, counts, problem, lost, nan)
     return None
 
 
 def differing(got: Array, expected: Array) -> NDArray[np.bool_]:
     """True where the bytes differ. Both arrays have one dtype and shape."""
     return np.asarray(bits(got) != bits(expected))
+
+
+def both_nan(got: Array, expected: Array) -> NDArray[np.bool_]:
+    """True where both are NaN, whatever their bits."""
+    if got.dtype.kind in "iub":
+        return np.zeros(got.shape, dtype=bool)
+    return np.asarray(np.isnan(got) & np.isnan(expected))
 
 
 def written(array: Array) -> NDArray[np.bool_]:

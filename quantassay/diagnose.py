@@ -3,14 +3,15 @@
 Contract: `diagnose(op, dialect, evidence)` turns one knob after another of a second
 implementation of the op (variants.py) and names the first hypothesis that reproduces the kernel's
 bytes on every element of every input in `evidence`, passing inputs included. If none does it
-tries the op's other dialects and then pairs; if none of those does either, it states what all the
-wrong elements have in common. It never guesses: `exact` says which of the two it is.
+tries the op's other dialects, then pairs, then each output by itself; if none of those does
+either, it states what all the wrong elements have in common. It never guesses: `exact` says which
+of the two it is. NaN count as equal here whatever their bits; `nan_bits` words that difference.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -18,9 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantassay import patterns, variants
-from quantassay.compare import differing
+from quantassay.compare import both_nan, differing
 from quantassay.hypotheses import FIELDS, STAGES, hypotheses
+from quantassay.values import show
 from reference.dialects import differences
+from reference.numerics import canonical_nan
 from reference.op import Op
 
 Array = NDArray[Any]
@@ -60,105 +63,142 @@ class Diagnosis:
         return bool(self.evidence)
 
 
+@dataclass(frozen=True)
+class _Search:
+    """Evidence in the order in which it refutes soonest, and the outputs that count."""
+
+    op: Op
+    dialect: str
+    evidence: Sequence[Evidence]
+    outputs: tuple[int, ...]
+
+    def equal(self, made: Sequence[Array], one: Evidence) -> bool:
+        pairs = [(made[i], one.got[i]) for i in self.outputs]
+        return all(
+            a.dtype == b.dtype and a.shape == b.shape and not differing(a, b).any()
+            for a, b in pairs
+        )
+
+    def reproduced(self, knobs: Sequence[tuple[str, Any]]) -> bool:
+        """Whether these knobs give the kernel's bytes on all evidence."""
+        for one in self.evidence:
+            base = variants.settings(self.dialect, one.options.get("out_dtype", "fp32"))
+            made = variants.run(self.op.name, one.inputs, {**base, **dict(knobs)})
+            if not self.equal(made, one):
+                return False
+        return True
+
+
 def diagnose(op: Op, dialect: str, evidence: Sequence[Evidence]) -> Diagnosis:
     """evidence: inputs on which the kernel ran, at least one of them failing."""
-    failing = [one for one in evidence if one.failing]
-    ordered = failing + [one for one in evidence if not one.failing]
-    found = _single(op, dialect, ordered) or _dialects(op, dialect, ordered)
-    found = found or _pair(op, dialect, ordered)
+    same_nan = [replace(one, got=tuple(map(_canonical, one.got))) for one in evidence]
+    failing = [one for one in same_nan if one.failing]
+    ordered = failing + [one for one in same_nan if not one.failing]
+    every = tuple(range(len(op.outputs)))
+    found = _reason(_Search(op, dialect, ordered, every))
     if found:
         elements = sum(one.elements for one in ordered)
         return Diagnosis(found, f"reproduces all {elements} elements of {_inputs(len(ordered))}")
-    facts = patterns.describe(_wrong(failing))
-    return Diagnosis("; ".join(facts) or "no known mistake reproduces these values")
+    apart = [_apart(_Search(op, dialect, ordered, (i,)), failing, len(every)) for i in every]
+    return Diagnosis("; ".join(words for words in apart if words) or NOTHING)
+
+
+NOTHING = "no known mistake reproduces these values"
+
+
+def _apart(search: _Search, failing: Sequence[Evidence], count: int) -> str:
+    """The reason for one output by itself; empty if it is right."""
+    (output,) = search.outputs
+    wrong = [
+        patterns.Wrong(one.got[output], one.expected[output], np.asarray(mask))
+        for one in failing
+        if (mask := differing(one.got[output], one.expected[output])).any()
+    ]
+    if not wrong:
+        return ""
+    found = _reason(search) if count > 1 else ""
+    words = found or "; ".join(patterns.describe(wrong)) or NOTHING
+    return f"{search.op.outputs[output].name}: {words}" if count > 1 else words
+
+
+def nan_bits(evidence: Sequence[Evidence]) -> str:
+    """Words for NaN of other bits than the canonical ones; empty if there are none."""
+    for one in evidence:
+        for got, expected in zip(one.got, one.expected, strict=True):
+            mask = both_nan(got, expected) & differing(got, expected)
+            if mask.any():
+                at = tuple(np.argwhere(mask)[0])
+                return (
+                    f"a NaN has other bits than the GPU's canonical ones: {show(got[at])} where "
+                    f"the contract has {show(expected[at])} (reference.numerics.canonical_nan)"
+                )
+    return ""
+
+
+def _canonical(array: Array) -> Array:
+    return array if array.dtype.kind in "iub" else canonical_nan(array)
 
 
 def _inputs(count: int) -> str:
     return "1 input" if count == 1 else f"{count} inputs"
 
 
-def _single(op: Op, dialect: str, evidence: Sequence[Evidence]) -> str:
-    """The first single hypothesis that reproduces everything, in words; empty if none does."""
-    for one in hypotheses(op.name, dialect):
-        if _reproduces(op, dialect, one.knobs, evidence):
-            names = _matching_dialects(op, dialect, evidence)
+def _reason(search: _Search) -> str:
+    """What reproduces all evidence, in words; empty if nothing known does."""
+    return _single(search) or _dialects(search) or _pair(search)
+
+
+def _single(search: _Search) -> str:
+    for one in hypotheses(search.op.name, search.dialect):
+        if search.reproduced(one.knobs):
+            names = _matching_dialects(search)
             also = f" (as dialect {' and '.join(names)} has it)" if names else ""
             return f"the kernel {one.words}{also}"
     return ""
 
 
-def _reproduces(
-    op: Op, dialect: str, knobs: Sequence[tuple[str, Any]], evidence: Sequence[Evidence]
-) -> bool:
-    for one in evidence:
-        base = variants.settings(dialect, one.options.get("out_dtype", "fp32"))
-        if not _equal(variants.run(op.name, one.inputs, {**base, **dict(knobs)}), one.got):
-            return False
-    return True
+def _matching_dialects(search: _Search) -> list[str]:
+    return [
+        name
+        for name in search.op.options.get("dialect", ())
+        if name != search.dialect and all(_speaks(search, name, one) for one in search.evidence)
+    ]
 
 
-def _equal(made: Sequence[Array], got: Sequence[Array]) -> bool:
-    return all(
-        a.dtype == b.dtype and a.shape == b.shape and not differing(a, b).any()
-        for a, b in zip(made, got, strict=True)
-    )
-
-
-def _matching_dialects(op: Op, dialect: str, evidence: Sequence[Evidence]) -> list[str]:
-    found = []
-    for name in op.options.get("dialect", ()):
-        if name != dialect and all(_speaks(op, name, one) for one in evidence):
-            found.append(name)
-    return found
-
-
-def _speaks(op: Op, dialect: str, one: Evidence) -> bool:
+def _speaks(search: _Search, dialect: str, one: Evidence) -> bool:
     """Whether the oracle gives the kernel's bytes in this dialect; no if it refuses the input."""
     try:
-        made = op.expected(dict(one.inputs), **{**one.options, "dialect": dialect})
+        made = search.op.expected(dict(one.inputs), **{**one.options, "dialect": dialect})
     except (TypeError, ValueError):
         return False
-    return _equal(made, one.got)
+    return search.equal(made, one)
 
 
-def _dialects(op: Op, dialect: str, evidence: Sequence[Evidence]) -> str:
-    names = _matching_dialects(op, dialect, evidence)
+def _dialects(search: _Search) -> str:
+    names = _matching_dialects(search)
     if not names:
         return ""
-    fields = {field for stage in STAGES.get(op.name, ()) for field in FIELDS[stage]}
+    fields = {field for stage in STAGES.get(search.op.name, ()) for field in FIELDS[stage]}
     changed = "; ".join(
-        f"{field}: {theirs} where {dialect} has {ours}"
-        for field, (theirs, ours) in differences(names[0], dialect).items()
+        f"{field}: {theirs} where {search.dialect} has {ours}"
+        for field, (theirs, ours) in differences(names[0], search.dialect).items()
         if field in fields or not fields
     )
-    return f"the kernel speaks dialect {names[0]}, not {dialect} ({changed})"
+    return f"the kernel speaks dialect {names[0]}, not {search.dialect} ({changed})"
 
 
-def _pair(op: Op, dialect: str, evidence: Sequence[Evidence]) -> str:
-    """Two hypotheses that reproduce everything together, in words; empty if no two do.
+def _pair(search: _Search) -> str:
+    """Two hypotheses that reproduce everything together.
 
     The richest failure comes first, so that most pairs are refuted by one run.
     """
-    failing = [one for one in evidence if one.failing]
+    failing = [one for one in search.evidence if one.failing]
     if sum(one.elements for one in failing) < PAIR_ELEMENTS:
         return ""
     richest = max(failing, key=lambda one: min(one.elements, RICH))
-    ordered = [richest, *(one for one in evidence if one is not richest)]
-    for a, b in combinations(hypotheses(op.name, dialect)[:PAIRED], 2):
-        if a.touches() & b.touches():
-            continue
-        if _reproduces(op, dialect, a.knobs + b.knobs, ordered):
+    rest = [one for one in search.evidence if one is not richest]
+    ordered = replace(search, evidence=[richest, *rest])
+    for a, b in combinations(hypotheses(search.op.name, search.dialect)[:PAIRED], 2):
+        if not a.touches() & b.touches() and ordered.reproduced(a.knobs + b.knobs):
             return f"two things at once: the kernel {a.words}; and it {b.words}"
     return ""
-
-
-def _wrong(failing: Sequence[Evidence]) -> list[patterns.Wrong]:
-    """The first output that differs, of each failing input."""
-    found = []
-    for one in failing:
-        for got, expected in zip(one.got, one.expected, strict=True):
-            mask = differing(got, expected)
-            if mask.any():
-                found.append(patterns.Wrong(got, expected, np.asarray(mask)))
-                break
-    return found

@@ -58,12 +58,13 @@ def check_kernel(
             on_case()
         if tally.enough():
             break
-    example = None
-    if tally.first is not None:
+    shown: tuple[Counterexample, ...] = ()
+    if tally.first:
         from quantassay.explain import explain  # loads Hypothesis
 
         evidence = [*tally.failing, *tally.passing]
-        example = explain(calling, place, *tally.first, run, evidence, dialect=dialect, seed=seed)
+        shown = explain(calling, place, tally.first, run, evidence, dialect=dialect, seed=seed)
+    example = shown[0] if shown else None
     return CheckResult(
         kernel.op,
         kernel.wing,
@@ -76,6 +77,7 @@ def check_kernel(
         time.perf_counter() - start,
         example,
         example.words if example is not None and example.mismatch is None else None,
+        shown[1:],
     )
 
 
@@ -158,13 +160,13 @@ def _words(names: Sequence[str] | None) -> str:
 
 @dataclass
 class _Tally:
-    """Counts, the first failing case, and the runs that a diagnosis is held against."""
+    """Counts, the first case that fails in each way, and runs to hold a diagnosis against."""
 
     cases: int = 0
     elements: int = 0
     mismatches: int = 0
     failures: int = 0
-    first: tuple[Case, Outcome] | None = None
+    first: dict[str, tuple[Case, Outcome]] = field(default_factory=dict)
     since: float = 0.0
     failing: list[Evidence] = field(default_factory=list)
     passing: list[Evidence] = field(default_factory=list)
@@ -175,12 +177,13 @@ class _Tally:
         self.mismatches += found.wrong
         if found.failed:
             self.failures += 1
-            if self.first is None:
-                self.first, self.since = (case, found), time.perf_counter()
+            self.since = self.since or time.perf_counter()
+            for way in found.ways:
+                self.first.setdefault(way, (case, found))
         kept = self.failing if found.failed else self.passing
         if found.evidence is not None and len(kept) < EVIDENCE:
             kept.append(found.evidence)
 
     def enough(self) -> bool:
-        waited = self.first is not None and time.perf_counter() - self.since > PATIENCE
+        waited = bool(self.first) and time.perf_counter() - self.since > PATIENCE
         return waited or self.failures >= FAILURES

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
-import numpy as np
+from collections.abc import Callable, Mapping, Sequence
 
 from quantassay.calling import Calling
 from quantassay.cases import Case
 from quantassay.compare import differing
-from quantassay.diagnose import Diagnosis, Evidence, diagnose
+from quantassay.diagnose import Diagnosis, Evidence, diagnose, nan_bits
 from quantassay.results import Counterexample
-from quantassay.running import Outcome, call, outcome, send
+from quantassay.running import NAN_BITS, VALUES, Outcome, outcome
 from quantassay.strategies import smallest
 from reference.op import Arrays
 
+WAYS = 3  # ways to fail that are shown
 ORDERS = (1, 2, 3, 4)  # further thread orders in which the smallest case is run
 
 Run = Callable[[Case], Outcome]
@@ -23,43 +22,64 @@ Run = Callable[[Case], Outcome]
 def explain(
     calling: Calling,
     device: str,
-    failing: Case,
-    first: Outcome,
+    first: Mapping[str, tuple[Case, Outcome]],
     run: Run,
     evidence: Sequence[Evidence],
     *,
     dialect: str,
     seed: int,
-) -> Counterexample:
-    """The smallest failing case below `failing`, and why it fails.
+) -> tuple[Counterexample, ...]:
+    """For each way to fail the smallest case found and the reason, the gravest way first.
 
-    first: what `failing` gave. run: gives a case's outcome. evidence: other runs of the kernel,
-    which the reason must fit too.
+    first: way -> a failing case and what it gave. run: gives a case's outcome. evidence: other runs
+    of the kernel, which the reason must fit too.
     """
-    op, seen = calling.op, {failing: first}
+    op, seen = calling.op, dict(first.values())
+    found = []
+    for way in sorted(first, key=_gravity)[:WAYS]:
 
-    def fails(case: Case) -> bool:
-        if case not in seen:
-            seen[case] = run(case)
-        return seen[case].failed
+        def fails(case: Case, way: str = way) -> bool:
+            if case not in seen:
+                seen[case] = run(case)
+            return way in seen[case].ways
 
-    case = smallest(op, dialect, failing, fails, seed=seed, allowed=calling.allowed)
-    found, inputs = seen[case], op.build(case.recipe)
-    held = [one for one in (found.evidence, *evidence) if one is not None]
-    known = Diagnosis("")
-    if any(one.failing for one in held):
-        known = diagnose(op, dialect, held)
+        start, _ = first[way]
+        case = smallest(op, dialect, start, fails, seed=seed, allowed=calling.allowed)
+        found.append(_example(calling, device, case, seen[case], way, evidence, dialect))
+    return tuple(found)
+
+
+def _gravity(way: str) -> int:
+    """Exceptions first, then what is missing, wrong values, and NaN of other bits."""
+    order = ("form", "unwritten", VALUES, NAN_BITS)
+    return order.index(way) if way in order else -1
+
+
+def _example(
+    calling: Calling,
+    device: str,
+    case: Case,
+    found: Outcome,
+    way: str,
+    evidence: Sequence[Evidence],
+    dialect: str,
+) -> Counterexample:
+    """What the smallest case of one way to fail shows."""
+    inputs = calling.op.build(case.recipe)
     if found.error is not None:
         others = _other_faults(calling, device, case, inputs, found)
         reason = "; ".join([found.error, *others, *_hints(found)])
-        if known.words:
-            reason = f"{reason}; on other inputs: {known.words}"
-        return Counterexample(str(case), found.error, reason, known.evidence)
+        return Counterexample(str(case), found.error, reason)
     mismatch = found.mismatch
     assert mismatch is not None
+    held = [one for one in (found.evidence, *evidence) if one is not None]
+    known = Diagnosis("")
+    if way == NAN_BITS:
+        known = Diagnosis(nan_bits(held))
+    elif found.evidence is not None:
+        known = diagnose(calling.op, dialect, held)
     unsteady = _unsteady(calling, device, case, inputs)
-    parts = [unsteady, mismatch.problem, known.words]
-    reason = "; ".join(part for part in parts if part)
+    reason = "; ".join(part for part in (unsteady, mismatch.problem, known.words) if part)
     return Counterexample(str(case), mismatch.words, reason, known.evidence, mismatch.as_dict())
 
 
@@ -88,15 +108,16 @@ def _hints(found: Outcome) -> list[str]:
 
 
 def _unsteady(calling: Calling, device: str, case: Case, inputs: Arrays) -> str:
-    """Says so if the same input gives different bits from run to run."""
+    """Says so if the same input gives different bits, or a finding, from run to run."""
     runs = [
-        call(calling, send(calling, inputs, device, case.shift), case.keywords(), order)
+        outcome(calling, inputs, case.keywords(), device, shift=case.shift, order=order)
         for order in (case.order, case.order, *ORDERS)
     ]
-    for again in runs[1:]:
-        for first, other in zip(runs[0], again, strict=True):
-            if not isinstance(first, np.ndarray) or first.shape != getattr(other, "shape", None):
-                continue
-            if differing(first, other).any():
-                return "runs on this same input give different bits: a race, or unwritten memory"
+    for run in runs:
+        if run.error is not None:
+            return f"in another order of the threads: {run.error}"
+    gots = [run.evidence.got for run in runs if run.evidence is not None]
+    for got in gots[1:]:
+        if any(differing(a, b).any() for a, b in zip(gots[0], got, strict=True)):
+            return "runs on this same input give different bits: a race, or unwritten memory"
     return ""

@@ -127,11 +127,8 @@ ACCUMULATES: dict[str, Callable[[Array, Array], Array]] = {
 def narrow(values: Array, name: str, rounding: str = "rn") -> Array:
     """fp32 (or fp64 for a wider source) to `name` under a rounding:
 
-    rn, rz (toward zero), "via fp16", "via bf16", "saturate" (no infinity), "flush" (no subnormal),
-    "raw nan" (NaN bits as the CPU leaves them).
+    rn, rz (toward zero), "via fp16", "via bf16", "saturate" (no infinity), "flush" (no subnormal).
     """
-    if rounding == "raw nan":
-        return values.astype(DTYPES[name])
     if rounding.startswith("via "):
         values = FORMATS[rounding[4:]](values)
     out = canonical_nan(values.astype(DTYPES[name]))

@@ -41,6 +41,11 @@ COVERS = {
         "instruction by instruction, on the inputs listed here",
         "ptxas, the chip, and inputs that were not run",
     ),
+    "python": (
+        "these functions as Python called them, on the inputs listed here: none of them launched a "
+        "kernel in the emulator",
+        "any compiled kernel, and inputs that were not run",
+    ),
     "gpu": (
         "the kernels as they ran on this GPU, on the inputs listed here",
         "other GPUs, other compilers, and inputs that were not run",
@@ -127,7 +132,7 @@ def collect(settings: Settings, on_progress: Progress | None = None) -> dict[str
         step("", 1, 1)
     return {
         "schema": SCHEMA,
-        "verdict": verdict(checks),
+        "verdict": verdict(checks, [(c["op"], c["wing"], c["variant"]) for c in counted]),
         "device": _device(checks),
         "model": _model(source, settings),
         "text": asdict(source.corpus) | {"sentences": len(source.corpus.sentences)},
@@ -177,18 +182,25 @@ def load(settings: Settings) -> Source:
     return Source(layers, model, corpus)
 
 
-def verdict(checks: Sequence[Check]) -> dict[str, Any]:
-    """Whether every output of every kernel was equal, and what that statement covers."""
+def verdict(checks: Sequence[Check], launched: Sequence[tuple[str, str, str]]) -> dict[str, Any]:
+    """Whether every output of every kernel was equal, and what that statement covers.
+
+    launched: (op, wing, variant) of the kernels that ran PTX in the emulator.
+    """
     mismatches = sum(check.mismatches for check in checks)
     gpu = any(check.device != "emulator" for check in checks)
-    covers, leaves_out = COVERS["gpu" if gpu else "emulator"]
+    kernels = {(check.op, check.wing, check.variant): check.label for check in checks}
+    plain = [] if gpu else [f"{key[0]} {kernels[key]}" for key in kernels if key not in launched]
+    where = "gpu" if gpu else "python" if len(plain) == len(kernels) else "emulator"
+    covers, leaves_out = COVERS[where]
     return {
         "passed": all(check.passed for check in checks),
         "elements": sum(check.elements for check in checks),
         "layer_elements": sum(check.elements for check in checks if check.inputs != HOSTILE),
         "mismatches": mismatches,
         "cases": sum(check.cases for check in checks),
-        "kernels": len({(check.op, check.wing, check.variant) for check in checks}),
+        "kernels": len(kernels),
+        "without_ptx": plain,
         "wings": sorted({check.wing for check in checks}),
         "failing": sorted({f"{c.op} {c.label} {c.dialect}" for c in checks if not c.passed}),
         "covers": covers,

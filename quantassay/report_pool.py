@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.workloads import Layer
-from quantassay import devices, loading
+from quantassay import devices, loading, report_checks
 from quantassay.engine import select
 from quantassay.report_checks import Check, check_hostile, check_layers, layer_runs
 from reference.op import get_op
@@ -63,7 +63,13 @@ def check_everything(job: Job, workers: int, on_progress: Progress) -> list[Chec
         on_progress(stage, "", total, total)
     order = {(k.op, k.wing, k.variant, d): number for number, (k, d) in enumerate(pairs)}
     checks = [check for one in found for check in one]
-    return sorted(checks, key=lambda c: (c.inputs, order[c.op, c.wing, c.variant, c.dialect]))
+    return sorted(
+        checks,
+        key=lambda c: (
+            c.inputs == report_checks.HOSTILE,
+            order[c.op, c.wing, c.variant, c.dialect],
+        ),
+    )
 
 
 def cores() -> int:

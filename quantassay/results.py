@@ -29,6 +29,7 @@ class CheckResult:
 
     elements: outputs compared; mismatches: those that differ (all of a case's where the kernel
     raised). error: what the kernel raised on the smallest failing input, if it raised there.
+    others: counterexamples of further ways in which it fails (wrong values beside a race, say).
     """
 
     op: str
@@ -42,10 +43,16 @@ class CheckResult:
     seconds: float
     counterexample: Counterexample | None = None
     error: str | None = None
+    others: tuple[Counterexample, ...] = ()
 
     @property
     def passed(self) -> bool:
         return self.counterexample is None
+
+    @property
+    def counterexamples(self) -> tuple[Counterexample, ...]:
+        """All of them, the gravest first; empty if the kernel passed."""
+        return () if self.counterexample is None else (self.counterexample, *self.others)
 
     @property
     def label(self) -> str:

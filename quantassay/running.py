@@ -21,6 +21,7 @@ from quantassay.values import place, show
 from reference.op import as_tuple
 
 Array = NDArray[Any]
+VALUES, NAN_BITS = "values", "NaN bits"  # ways to fail; others: an exception's name, "form", ...
 EVIDENCE_ELEMENTS = 1 << 14  # outputs beyond which a run is not kept for the diagnosis
 
 
@@ -28,19 +29,35 @@ EVIDENCE_ELEMENTS = 1 << 14  # outputs beyond which a run is not kept for the di
 class Outcome:
     """What one run gave. Passed if there is neither a mismatch nor an error.
 
-    elements: outputs compared. error: what the kernel raised, or did to its inputs, in words;
-    fault: the kind of the emulator's finding ("RACE") if that is what it raised.
+    elements: outputs compared. error: what the kernel raised, or did to its inputs, in words, and
+    kind: the exception's type or "modified input"; fault: the kind of the emulator's finding
+    ("RACE") if that is what it raised.
     """
 
     elements: int
     mismatch: Mismatch | None = None
     error: str | None = None
+    kind: str = ""
     fault: str = ""
     evidence: Evidence | None = None
 
     @property
     def failed(self) -> bool:
         return self.mismatch is not None or self.error is not None
+
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """In which ways the run failed, the gravest first: each gets its own smallest input."""
+        if self.error is not None:
+            return (self.fault or self.kind,)
+        if self.mismatch is None:
+            return ()
+        one = self.mismatch
+        if not one.differences:
+            return ("form",)
+        values = one.all_counts - one.unwritten - one.nan_bits
+        counts = {"unwritten": one.unwritten, VALUES: values, NAN_BITS: one.nan_bits}
+        return tuple(way for way, count in counts.items() if count > 0)
 
     @property
     def wrong(self) -> int:
@@ -72,10 +89,11 @@ def outcome(
     try:
         got = call(calling, sent, options, order)
     except Exception as error:  # whatever a kernel raises on valid input is the finding
-        return Outcome(elements, error=calling.raised(error), fault=fault(error))
+        words, kind = calling.raised(error), type(error).__name__
+        return Outcome(elements, error=words, kind=kind, fault=fault(error))
     changed = _changed(inputs, sent)
     if changed:
-        return Outcome(elements, error=changed)
+        return Outcome(elements, error=changed, kind="modified input")
     mismatch = compare(op, inputs, options, got, wanted)
     comparable = mismatch is None or mismatch.differences
     kept = comparable and elements <= EVIDENCE_ELEMENTS

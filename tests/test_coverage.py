@@ -36,8 +36,13 @@ load_wings()
 
 ROW_LENGTHS = (1, 3, 6, 12, 24, 40, 33, 257, 258, 260, 264, 1032, 4099, 4100, 4102, 4104)
 LONG_ROWS = (16500, 17001, 17002, 33001, 33002, 33004, 33008, 35000)
-DEPTHS = (67, 68, 80, 259, 260, 272)
-DEEP = (1153, 1154, 1156, 1160, 1168, 1776)  # for loops over a row by one warp, unrolled
+DEPTHS = (  # by K % 16: a short sum, one for a pipeline, rows long enough for unrolled loops
+    (67, 259, 1153),
+    (70, 258, 1154),
+    (68, 260, 1156),
+    (72, 264, 1160),
+    (80, 272, 1168, 1776),
+)
 SHAPES = ((65, 65), (57, 57), (130, 130), (63, 70))
 EVEN_SHAPES = ((130, 132), (64, 64))  # N % 4 == 0
 SCALES = (2.0**-80, 2.0**80, 1.0, 2.0**-149)
@@ -46,24 +51,31 @@ SCALES = (2.0**-80, 2.0**80, 1.0, 2.0**-149)
 def inputs_of(op: Op, dtype: str, spoken: str) -> Iterator[list[dict[str, Any]]]:
     """Groups of inputs: those of a group reach the same compilations, the likelier first."""
     if {"M", "N"} <= set(op.dims):
-        for K in DEPTHS:
-            yield list(_products(op, dtype, K, SHAPES))
-            yield list(_products(op, dtype, K, EVEN_SHAPES))
-        for K in DEEP:
-            yield [op.build(recipe("normal", M=9, N=9, K=K, dtype=dtype))]
+        for depths in DEPTHS:
+            for shapes in (SHAPES, EVEN_SHAPES):
+                yield list(_products(op, dtype, depths, shapes))
     else:
         for K in (*ROW_LENGTHS, *LONG_ROWS):
             yield list(_rows(op, dtype, K, spoken))
 
 
 def _products(
-    op: Op, dtype: str, K: int, shapes: tuple[tuple[int, int], ...]
+    op: Op, dtype: str, depths: tuple[int, ...], shapes: tuple[tuple[int, int], ...]
 ) -> Iterator[dict[str, Any]]:
-    kinds = [kind for kind in ("normal", "subnormal", "nan", "zeros") if kind in op.kinds]
-    for kind in kinds:
-        for M, N in shapes if kind == "normal" else shapes[:1]:
-            for seed in (1, 0):  # with and without a bias
-                yield op.build(recipe(kind, M=M, N=N, K=K, seed=seed, dtype=dtype))
+    def made(kind: str, shape: tuple[int, int], K: int, seed: int) -> dict[str, Any]:
+        M, N = shape
+        return op.build(recipe(kind, M=M, N=N, K=K, seed=seed, dtype=dtype))
+
+    yield made("normal", shapes[0], depths[0], 1)  # seeds: with a bias and without
+    for K in depths[2:]:
+        yield made("normal", (9, 8), K, 0)
+    for shape in shapes:
+        for K in depths[:2]:
+            for seed in (0, 1):
+                yield made("normal", shape, K, seed)
+    for kind in ("subnormal", "nan", "zeros"):
+        if kind in op.kinds:
+            yield made(kind, shapes[0], depths[0], 0)
 
 
 def _rows(op: Op, dtype: str, K: int, spoken: str) -> Iterator[dict[str, Any]]:

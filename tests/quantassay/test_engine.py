@@ -87,6 +87,42 @@ def test_a_modified_input_is_a_failure() -> None:
     assert "first x[0, 0]: was" in result.counterexample.reason
 
 
+def test_every_way_to_fail_gets_its_own_smallest_input() -> None:
+    def wrong_in_three_ways(x: Any) -> Any:
+        if x.shape[1] == 129:
+            raise RuntimeError("129")
+        codes, scales = int8_quantize.quantize_per_token(x)
+        codes[2:] += codes[2:] == 5
+        return codes, scales + np.float32(0)  # NumPy's NaN: other bits
+
+    scales = np.array([np.nan], np.float32) + np.float32(0)
+    assert scales.view(np.uint32) == 0x7FC00000
+    result = check(TOKEN, wrong_in_three_ways)
+    raised, values, nan = result.counterexamples
+    assert result.others == (values, nan)
+    assert "raises RuntimeError" in raised.reason
+    assert "codes: 1 of 3 elements differ" in values.words
+    assert "off by one step" in values.reason
+    assert nan.case == "nan(K=1, M=1, fp32, seed=0)"
+    assert "nan (0x7fc00000) where the contract has nan (0x7fffffff)" in nan.reason
+
+
+def test_a_thing_that_is_wrong_in_each_output_is_said_of_each() -> None:
+    def two_outputs(x: Any) -> Any:
+        wide = x.astype(np.float32)
+        codes, scales = int8_quantize.quantize_per_token(x)
+        rounded = scales.astype(np.float16).astype(np.float32)
+        rounded[np.isnan(scales)] = scales[np.isnan(scales)]
+        trunc = np.nan_to_num(np.trunc(wide / scales[:, None]), posinf=127, neginf=-127)
+        codes = np.where(scales[:, None] == 0, 0, np.clip(trunc, -127, 127)).astype(np.int8)
+        codes[:, 5:6] = 1
+        return codes, rounded
+
+    reason = check(TOKEN, two_outputs).counterexample.reason
+    assert reason.startswith("codes: no known mistake reproduces these values; scales: the kernel ")
+    assert reason.endswith("stores the scale rounded to fp16")
+
+
 def test_numpy_warnings_of_a_kernel_are_its_own_business() -> None:
     def noisy(x: Any) -> Any:
         np.float32(1) / np.zeros(1, np.float32)

@@ -18,6 +18,8 @@ from bench.workloads import generated_layers
 from quantassay import report, report_checks
 from quantassay.loading import load_file
 from quantassay.report_charts import short
+from quantassay.report_checks import Check
+from quantassay.report_data import verdict
 from quantassay.report_exhibit import layer_exhibit
 from quantassay.report_html import matrix, render
 from quantassay.report_pool import Job, check_everything
@@ -124,7 +126,7 @@ def test_right_kernels(right):
     assert made["verdict"]["passed"]
     assert made["verdict"]["mismatches"] == 0
     assert "0 mismatches in" in done.text
-    assert "not cover: ptxas, the chip" in " ".join(done.text.split())
+    assert "does not cover: any compiled kernel" in done.text  # these three are plain Python
     rows = {(c["op"], c["wing"], c["variant"], c["dialect"], c["inputs"]) for c in made["checks"]}
     dialects = ("ieee", "vllm", "article_cuda", "article_torch")
     assert rows == {
@@ -153,7 +155,39 @@ def test_page_stands_alone(right):
     assert "url(" not in page
     assert "<script" not in page
     assert "Bit for bit equal." in page
-    assert "ptxas, the chip" in page
+    assert "none of them launched a kernel in the emulator" in page
+
+
+def test_verdict_says_what_proven_covers():
+    def check(variant, device, mismatches=0):
+        return Check("int8.gemm", "w", variant, "ieee", "hostile", device, 3, 10, mismatches)
+
+    a, b = ("int8.gemm", "w", "a"), ("int8.gemm", "w", "b")
+    checks = [check("a", "emulator"), check("b", "emulator")]
+    made = verdict(checks, [a, b])
+    assert made["passed"]
+    assert (made["elements"], made["cases"], made["kernels"]) == (20, 6, 2)
+    assert made["covers"].startswith("the PTX that the compilers")
+    assert made["leaves_out"] == "ptxas, the chip, and inputs that were not run"
+    assert made["without_ptx"] == []
+    assert verdict(checks, [a])["without_ptx"] == ["int8.gemm w/b"]
+    assert "any compiled kernel" in verdict(checks, [])["leaves_out"]
+    on_gpu = verdict([check("a", "NVIDIA H200")], [])
+    assert "as they ran on this GPU" in on_gpu["covers"]
+    assert on_gpu["without_ptx"] == []
+    failed = verdict([*checks, check("b", "emulator", 4)], [a, b])
+    assert not failed["passed"]
+    assert failed["failing"] == ["int8.gemm w/b ieee"]
+
+
+def test_page_of_compiled_kernels_names_what_is_left_out(right):
+    made = copy.deepcopy(right.json)
+    checks = [Check("int8.gemm", "w", name, "ieee", "hostile", "emulator") for name in "ab"]
+    made["verdict"] = verdict(checks, [("int8.gemm", "w", "a")])
+    page = " ".join(render(made).split())
+    assert "The PTX that the compilers" in page
+    assert "No PTX was run for int8.gemm w/b" in page
+    assert "<p>ptxas, the chip, and inputs that were not run.</p>" in page
 
 
 def test_wrong_kernel_is_shown_and_fails(run):
