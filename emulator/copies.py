@@ -202,8 +202,8 @@ def _source_allowed(run: Run, thread: int, source: int, size: int, source_size: 
 def _destination_allowed(run: Run, thread: int, start: int, size: int) -> bool:
     """Check the destination against everybody's accesses, then mark it pending.
 
-    Reader words are cleared: the check passed, so who reads or writes there next is stopped by the
-    pending copy, and later by the word that it leaves, whenever the earlier reader's would have.
+    Mixed granules lose their readers. The check passed, so these are ordered before the copy, and
+    whoever is not ordered behind them is not ordered behind what the copy leaves either.
     """
     address = run[SHARED_AT] + start
     if start & (size - 1):
@@ -212,8 +212,9 @@ def _destination_allowed(run: Run, thread: int, start: int, size: int) -> bool:
     if start + size > run[SHARED_SIZE]:
         fault(run, Fault.OUT_OF_BOUNDS, thread, address, size, 1, 0)
         return False
-    writers, readers = run[WRITERS] + start, run[READERS] + start
-    alike = _alike(writers, size) and _alike(readers, size) and load32(writers) != SHADOW_MIXED
+    writers = run[WRITERS] + start
+    alike = _alike(writers, size) and _alike(run[READERS] + start, size)
+    alike = alike and load32(writers) != SHADOW_MIXED
     looked_at = 1 if alike else size
     for byte in range(start, start + looked_at):
         if writer_word(run, byte) == SHADOW_PENDING:
@@ -224,7 +225,6 @@ def _destination_allowed(run: Run, thread: int, start: int, size: int) -> bool:
         fault(run, Fault.RACE, thread, address, size, 1, other)
         return False
     _fill_words(writers, SHADOW_PENDING, size)
-    _fill_words(readers, 0, size)
     return True
 
 

@@ -188,7 +188,7 @@ TRACE = np.dtype(  # one memory access of one thread
 #
 # A reader word of the running epoch with bit 31, or with bit 30 and the reader's own warp and warp
 # epoch, says by itself that one more read there is right and leaves no new trace: any write after
-# the reads that made it would have been a race. (A pending copy is why copies.py clears it.)
+# the reads that made it, a copy's too, would have been a race.
 GRANULE = 4
 SHADOW_EPOCH_BITS = 11
 SHADOW_WARP_EPOCH_BITS = 9

@@ -202,7 +202,7 @@ def _alike(low: Lowering, words: str, count: int, mask: int, flag: int, name: st
 
 
 def _global(low: Lowering, address: str, size: int, action: str) -> None:
-    """Inline: aligned, in the range of last time, and nothing to note. The rest is a call."""
+    """Inline: aligned, in the range of last time, and written where that matters. Else a call."""
     table = low.entry_load("site_cache", "ptr")
     cache = low.value(f"getelementptr i8, ptr {table}, i64 {low.now.site * BUFFER.itemsize}")
     start = low.load("i64", cache, 0, "cache")
@@ -210,9 +210,19 @@ def _global(low: Lowering, address: str, size: int, action: str) -> None:
     delta = low.load("i64", cache, offset(BUFFER, "shadow"), "cache")
     inside = low.value(f"icmp ult i64 {low.value(f'sub i64 {address}, {start}')}, {starts}")
     usual = low.value(f"and i1 {inside}, {_aligned(low, address, size)}")
-    usual = low.value(f"and i1 {usual}, {low.value(f'icmp eq i64 {delta}, 0')}")
-    call, good = low.fresh("check"), low.fresh("good")
-    low.branch(usual, good, call)
+    call, near, tracked, good = (low.fresh(n) for n in ("check", "near", "tracked", "good"))
+    low.branch(usual, near, call)
+    low.label(near)
+    low.branch(low.value(f"icmp eq i64 {delta}, 0"), good, tracked)
+    low.label(tracked)
+    flags = low.value(f"inttoptr i64 {low.value(f'add i64 {address}, {delta}')} to ptr")
+    kind, ones = f"i{8 * size}", str(int.from_bytes(b"\x01" * size, "little"))
+    if action in ("write", "strong_write"):
+        low.store(kind, ones, flags, 0, "cache")
+        low.jump(good)
+    else:
+        written = low.load(kind, flags, 0, "cache")
+        low.branch(low.value(f"icmp eq {kind} {written}, {ones}"), good, call)
     low.label(call)
     failed = low.helper(
         "i1", f"global_{action}_{size}", ("ptr", "%thread"), ("i32", str(low.now.site)),

@@ -140,7 +140,7 @@ watched:"""
     faults = "[ %which, %allowed.no ]"
     body = "  br label %apart"
     if n >= GRANULE:
-        faults += f", [ {int(Fault.RACE)}, %{'written' if _reads(action) else 'landed'} ]"
+        faults += f", [ {int(Fault.RACE)}, %later ]"
         if _reads(action):
             faults += f", [ {int(Fault.UNINITIALISED)}, %landed ]"
         body = _together(n // GRANULE, action)
@@ -176,6 +176,7 @@ def _together(n: int, action: str) -> str:
         "  %rq = getelementptr i8, ptr %reader_shadow, i64 %offset",
         f"  %w = load {vector}, ptr %wq, align 4",
         f"  %r = load {vector}, ptr %rq, align 4",
+        splat(n, "%me", "mine"),
         f"  %special.v = icmp slt {vector} %w, {constant(n, 0)}",
         _any(n, "%special.v", "special"),
         "  br i1 %special, label %apart, label %landed",
@@ -188,19 +189,42 @@ def _together(n: int, action: str) -> str:
             "  br i1 %never, label %bad, label %written",
             "written:",
         ]
+    if _writes(action):
+        lines.append(_marked(n, action))
+        first = later = f"  store {vector} %marked, ptr %wq, align 4"
+    elif action == "read":
+        first = f"  store {vector} %mine, ptr %rq, align 4"
+        later = f"{_note_reader(n)}\n  store {vector} %n.new, ptr %rq, align 4"
+    else:
+        first = later = ""
     lines += [
-        splat(n, "%me", "mine"),
+        _this_epoch(n, "w"),
+        _this_epoch(n, "r"),
+        f"  %now.v = or <{n} x i1> %w.now, %r.now",
+        _any(n, "%now.v", "now"),
+        "  br i1 %now, label %later, label %first",
+        "first:",
+        first,
+        "  br label %good",
+        "later:",
         _race(n, action),
         _any(n, "%race.v", "race"),
         "  br i1 %race, label %bad, label %ordered",
         "ordered:",
+        later,
+        "  br label %good",
     ]
-    if _writes(action):
-        lines += [_marked(n, action), f"  store {vector} %marked, ptr %wq, align 4"]
-    elif action == "read":
-        lines += [_note_reader(n), f"  store {vector} %n.new, ptr %rq, align 4"]
-    lines.append("  br label %good")
-    return "\n".join(lines)
+    return "\n".join(line for line in lines if line)
+
+
+def _this_epoch(n: int, word: str) -> str:
+    """IR for `%<word>.now`: <n x i1>, the words are of the running epoch."""
+    vector = f"<{n} x i32>"
+    return (
+        f"  %{word}.x = xor {vector} %{word}, %mine\n"
+        f"  %{word}.e = and {vector} %{word}.x, {constant(n, EPOCH)}\n"
+        f"  %{word}.now = icmp eq {vector} %{word}.e, {constant(n, 0)}"
+    )
 
 
 def apart_check(action: str) -> str:

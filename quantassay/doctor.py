@@ -1,7 +1,7 @@
 """What this machine has of what the tool can use: found, or why not, and what it is for.
 
-Contract: looking changes nothing (the cache folder is not created) and never fails: what cannot
-be used is a finding with its reason.
+Contract: looking never fails and compiles no kernel: what cannot be used is a finding with its
+reason.
 """
 
 from __future__ import annotations

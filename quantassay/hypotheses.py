@@ -274,6 +274,9 @@ def _epilogue() -> Iterator[Slip]:
 
 def _output() -> Iterator[Slip]:
     yield {"out_rounding": "rz"}, "truncates toward zero when it rounds to the output dtype"
+    for name in ("fp16", "bf16"):
+        turned = {"out_rounding": "rz", "out_rounding_of": name}
+        yield turned, f"truncates toward zero when it rounds to the output dtype {name}"
     yield {"out_rounding": "via fp16"}, "rounds to fp16 on the way to the output (double rounding)"
     yield {"out_rounding": "via bf16"}, "rounds to bf16 on the way to the output (double rounding)"
     yield {"out_rounding": "saturate"}, "saturates the output where it should overflow to infinity"

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from bench.workloads import Layer
 from quantassay import devices
 from quantassay.calling import Calling
-from quantassay.engine import CheckResult, run_checks, select
-from quantassay.running import outcome
+from quantassay.cases import cases as engine_cases
+from quantassay.engine import CheckResult, check_kernel, select
+from quantassay.running import Outcome, outcome
 from reference.dialects import DIALECTS
 from reference.numerics import round_to
 from reference.op import Kernel, Op, get_op
@@ -30,6 +31,9 @@ Progress = Callable[[str, int, int], None]  # (what runs, done, in all)
 HOSTILE = "hostile"  # and "real layers" or "generated layers", by Layer.origin
 # These two are compared with each other in the first exhibit, so both see the same fp16 tensors.
 EXHIBITED = ("article_cuda", "article_torch")
+
+# Output dtype of the hostile cases; the layers' cases take the others. `quantassay check` runs all.
+HOSTILE_OUT = {"ieee": "fp32", "vllm": "bf16", "article_cuda": "fp16", "article_torch": "fp16"}
 
 
 @dataclass
@@ -48,6 +52,15 @@ class Check:
     mismatches: int = 0
     seconds: float = 0.0
     failure: str | None = None
+
+    def add(self, found: Outcome, where: str) -> None:
+        """Counts one case; the first failure stays, with where it was."""
+        self.cases += 1
+        self.elements += found.elements
+        self.mismatches += found.wrong
+        if found.failed and self.failure is None:
+            words = found.error or (found.mismatch.words if found.mismatch else "")
+            self.failure = f"{where}: {words}"
 
     @property
     def label(self) -> str:
@@ -178,12 +191,7 @@ def _add(check: Check, kernel: Kernel, case: Case, device: str) -> None:
     start = time.perf_counter()
     found = outcome(calling, case.inputs, options, device, expected)
     check.seconds += time.perf_counter() - start
-    check.cases += 1
-    check.elements += found.elements
-    check.mismatches += found.wrong
-    if found.failed and check.failure is None:
-        words = found.error or (found.mismatch.words if found.mismatch else "")
-        check.failure = f"layer {case.layer}, {case.dtype}: {words}"
+    check.add(found, f"layer {case.layer}, {case.dtype}")
 
 
 def options_for(calling: Calling, case: Case) -> dict[str, str]:
@@ -200,12 +208,55 @@ def check_hostile(
     seed: int = 0,
     on_progress: Progress | None = None,
 ) -> list[Check]:
-    """The differential engine's hostile and random cases, for every kernel."""
-    results = run_checks(
-        None, wings, dialects,
-        device=device, examples=examples, seed=seed, on_progress=on_progress,
-    )  # fmt: skip
-    return [_from_result(result) for result in results]
+    """The differential engine's hostile and random cases, for every kernel.
+
+    One output dtype per dialect (HOSTILE_OUT): every combination would be mostly compile time. A
+    kernel that fails goes to the engine, which runs all of them, shrinks the input and says why.
+    """
+    place = devices.choose(device)
+    pairs = select(None, wings, dialects)
+    total = sum(len(get_op(kernel.op).hostile) + examples for kernel, _ in pairs)
+    checks: list[Check] = []
+    end = 0
+    for kernel, dialect in pairs:
+        start, end = end, end + len(get_op(kernel.op).hostile) + examples
+        words = f"{kernel.op} {kernel.label} {dialect}"
+        done = start
+
+        def step(words: str = words, end: int = end) -> None:
+            nonlocal done
+            done = min(done + 1, end)
+            if on_progress is not None:
+                on_progress(words, done, total)
+
+        check = _sweep(kernel, dialect, place, examples, seed, step)
+        if not check.passed:
+            result = check_kernel(kernel, dialect, examples=examples, seed=seed, device=device)
+            check = _from_result(result) if result.counterexample else check
+        checks.append(check)
+    return checks
+
+
+def _sweep(
+    kernel: Kernel, dialect: str, place: str, examples: int, seed: int, step: Callable[[], None]
+) -> Check:
+    """All cases, or those up to the first failure."""
+    op = get_op(kernel.op)
+    calling = Calling(kernel, op, dialect)
+    check = Check(kernel.op, kernel.wing, kernel.variant, dialect, HOSTILE, devices.name(place))
+    allowed = dict(calling.allowed)
+    if "out_dtype" in op.options and dialect in HOSTILE_OUT:
+        allowed.setdefault("out_dtype", (HOSTILE_OUT[dialect],))
+    start = time.perf_counter()
+    for case in engine_cases(op, dialect, examples=examples, seed=seed, allowed=allowed):
+        inputs = op.build(case.recipe)
+        found = outcome(calling, inputs, case.keywords(), place, shift=case.shift, order=case.order)
+        check.add(found, str(case))
+        step()
+        if not check.passed:
+            break
+    check.seconds = time.perf_counter() - start
+    return check
 
 
 def _from_result(result: CheckResult) -> Check:

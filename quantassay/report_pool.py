@@ -13,6 +13,7 @@ import os
 import queue
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from quantassay.report_checks import Check, check_hostile, check_layers, layer_r
 from reference.op import get_op
 
 LAYERS, HOSTILE = "layers", "hostile"  # the two stages that are told of
+BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 Tell = Callable[[str, str], None]  # (stage, what has run)
 Progress = Callable[[str, str, int, int], None]  # (stage, what has run, done, in all)
 
@@ -95,7 +97,7 @@ def _in_processes(
 ) -> list[list[Check]]:
     context = multiprocessing.get_context("spawn")
     told = context.Queue()
-    with ProcessPoolExecutor(workers, context, _start, (job, told)) as pool:
+    with _one_blas_thread(), ProcessPoolExecutor(workers, context, _start, (job, told)) as pool:
         futures = [pool.submit(_run, *task) for task in tasks]
         try:
             for stage, what in _until_done(futures, told):
@@ -104,6 +106,18 @@ def _in_processes(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+@contextmanager
+def _one_blas_thread() -> Iterator[None]:
+    """Workers started inside use one thread each for BLAS: together they have every core already,
+    and threads that wait for each other by spinning cost more than they give."""
+    with ExitStack() as restore:
+        for name in BLAS_THREADS:
+            if name not in os.environ:
+                os.environ[name] = "1"
+                restore.callback(os.environ.pop, name)
+        yield
 
 
 def _until_done(futures: Sequence[Future[Any]], told: Any) -> Iterator[tuple[str, str]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product
 from math import prod
 from random import Random
 from typing import Any
@@ -72,7 +73,7 @@ def smallest(
     Tiny inputs of every kind come first. If none fails, Hypothesis searches and shrinks below the
     failing case's sizes. A greedy descent follows, for bugs that random draws miss.
     """
-    tiny = next((case for case in _tiny(op, failing) if fails(case)), None)
+    tiny = next((case for case in _tiny(op, dialect, failing) if fails(case)), None)
     if tiny is None:
         tiny = _search(op, dialect, failing, _Budget(fails), seed, allowed)
     best = min((failing, tiny), key=lambda case: size(op, case))
@@ -96,15 +97,14 @@ def size(op: Op, case: Case) -> tuple[Any, ...]:
     )
 
 
-def _tiny(op: Op, failing: Case) -> Iterator[Case]:
+def _tiny(op: Op, dialect: str, failing: Case) -> Iterator[Case]:
     """Inputs of one element and of two a side, of every kind, with the failing case's options."""
-    for side in (1, 2):
-        for kind in dict.fromkeys((failing.recipe.kind, *op.kinds)):
-            for seed in range(3):
-                sizes = dict.fromkeys(op.dims, side)
-                made = recipe(kind, seed=seed, dtype=failing.recipe.dtype, **sizes)
-                if Case(made, failing.options) != failing:
-                    yield Case(made, failing.options)
+    dtypes = dict.fromkeys((dtypes_of(op, dialect)[0], failing.recipe.dtype))
+    kinds = dict.fromkeys((failing.recipe.kind, *op.kinds))
+    for side, dtype, kind, seed in product((1, 2), dtypes, kinds, range(3)):
+        made = recipe(kind, seed=seed, dtype=dtype, **dict.fromkeys(op.dims, side))
+        if Case(made, failing.options) != failing:
+            yield Case(made, failing.options)
 
 
 class _Budget:

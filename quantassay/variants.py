@@ -181,7 +181,7 @@ def epilogue(
     if knobs.get("bias") == "after rounding" and bias is not None:
         rounded = to_float32(narrow(ORDERS[knobs["epilogue"]](base, a, b.T, None), name))
         out = rounded + np.broadcast_to(plus if plus is not None else F32(0), out.shape)
-    return narrow(out, name, knobs.get("out_rounding", "rn"))
+    return narrow(out, name, _out_rounding(name, knobs))
 
 
 def _spread(vector: Float32, length: int, other: int, at: Any) -> Float32:
@@ -204,7 +204,14 @@ def dequantize(codes: Array, scales: Float32, knobs: Settings) -> Array:
         scale = scale[:, None]
     if knobs.get("divide"):
         return narrow(whole / scale, str(knobs["out_dtype"]))
-    return narrow(whole * scale, str(knobs["out_dtype"]), knobs.get("out_rounding", "rn"))
+    name = str(knobs["out_dtype"])
+    return narrow(whole * scale, name, _out_rounding(name, knobs))
+
+
+def _out_rounding(name: str, knobs: Settings) -> str:
+    """How results are rounded to the output dtype; `out_rounding_of` limits a knob to one."""
+    wanted = knobs.get("out_rounding_of", name) == name
+    return str(knobs.get("out_rounding", "rn")) if wanted else "rn"
 
 
 def _rows(name: str) -> Callable[[Mapping[str, Any], Settings], Outputs]:

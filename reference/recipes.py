@@ -42,6 +42,16 @@ def _ties(rng: np.random.Generator, rows: int, columns: int, dtype: str) -> Floa
     return halves * scale
 
 
+def _near_ties(rng: np.random.Generator, rows: int, columns: int, dtype: str) -> Float64:
+    """Quotients within an ulp or so of k + 1/2 under scales of all bits: every multiplier shows."""
+    amax = rng.uniform(1.0, 2.0, (rows, 1)) * np.exp2(rng.integers(-6, 7, (rows, 1)))
+    amax = amax.astype(np.float32)
+    scale = (amax / np.float32(127)).astype(np.float64)
+    x = (rng.integers(-127, 127, (rows, columns)) + 0.5) * scale
+    x[np.arange(rows), rng.integers(0, columns, rows)] = amax[:, 0]
+    return x
+
+
 def _zeros(rng: np.random.Generator, rows: int, columns: int, dtype: str) -> Float64:
     x = np.zeros((rows, columns))
     x[1::2] = _normal(rng, rows, columns, dtype)[1::2]  # zero rows between ordinary ones
@@ -112,6 +122,7 @@ def _constant(rng: np.random.Generator, rows: int, columns: int, dtype: str) -> 
 _FLOATS: dict[str, Make] = {
     "normal": _normal,
     "ties": _ties,
+    "near_ties": _near_ties,
     "zeros": _zeros,
     "one_outlier": _one_outlier,
     "outlier_channels": _outlier_channels,
@@ -194,7 +205,8 @@ def static_scales(made: Recipe, x: NDArray[Any], count: int) -> NDArray[np.float
     rng = np.random.default_rng(made.seed)
     magnitude = np.abs(x.astype(np.float64))
     amax = np.where(np.isfinite(magnitude), magnitude, 0.0).max(axis=1)
-    values = np.where(amax == 0, 1.0, amax) / 127.0 * rng.choice((0.5, 1.0, 2.0), amax.shape)
+    factors = (1.0,) if made.kind == "near_ties" else (0.5, 1.0, 2.0)
+    values = np.where(amax == 0, 1.0, amax) / 127.0 * rng.choice(factors, amax.shape)
     if made.seed % 5 == 0 or made.kind in ("subnormal", "huge"):
         ends = np.array([2.0**-149, 1e-45, 2.0**-127, 2.0**-80, 2.0**-64, 2.0**64, 2.0**80, 3e38])
         values = np.where(rng.random(amax.shape) < 0.7, rng.choice(ends, amax.shape), values)

@@ -48,15 +48,15 @@ EVEN_SHAPES = ((130, 132), (64, 64))  # N % 4 == 0
 SCALES = (2.0**-80, 2.0**80, 1.0, 2.0**-149)
 
 
-def inputs_of(op: Op, dtype: str, spoken: str) -> Iterator[list[dict[str, Any]]]:
+def inputs_of(op: Op, dtype: str, spoken: str) -> Iterator[Iterator[dict[str, Any]]]:
     """Groups of inputs: those of a group reach the same compilations, the likelier first."""
     if {"M", "N"} <= set(op.dims):
         for depths in DEPTHS:
             for shapes in (SHAPES, EVEN_SHAPES):
-                yield list(_products(op, dtype, depths, shapes))
+                yield _products(op, dtype, depths, shapes)
     else:
         for K in (*ROW_LENGTHS, *LONG_ROWS):
-            yield list(_rows(op, dtype, K, spoken))
+            yield _rows(op, dtype, K, spoken)
 
 
 def _products(
@@ -128,7 +128,7 @@ def run_wing(wing: str) -> Seen:
 
 
 def _run_group(
-    calling: Calling, options: dict[str, str], group: list[dict[str, Any]], seen: Seen
+    calling: Calling, options: dict[str, str], group: Iterator[dict[str, Any]], seen: Seen
 ) -> None:
     for inputs in group:
         found = outcome(calling, inputs, options, "emulator")

@@ -190,11 +190,10 @@ def test_doctor_says_what_is_here() -> None:
 
 def test_doctor_prints_a_table_and_never_fails(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    done = quantassay("doctor", QUANTASSAY_CACHE=str(cache), CUDA_VISIBLE_DEVICES="")
+    done = quantassay("doctor", QUANTASSAY_CACHE=str(cache), CUDA_VISIBLE_DEVICES="", COLUMNS="300")
     assert (done.returncode, done.stderr) == (0, "")
-    assert str(cache) in "".join(done.stdout.split("\n"))
+    assert str(cache) in done.stdout
     assert "-- " in done.stdout  # the GPU is missing
-    assert not cache.exists()
 
 
 @pytest.mark.parametrize(
