@@ -7,9 +7,9 @@ strong_write, atomic.
 
 Global and constant memory: natural alignment, inside one BUFFER, and initialised where the buffer
 has a shadow. The range that a site hit last is cached per site. Shared memory: alignment, bounds,
-then the race shadow (prelude.py), unless CONTEXT.writer_shadow is 0. Local memory and parameters:
-alignment and bounds. Generic addresses: whichever window holds them. Local memory is not checked
-for uninitialised reads.
+then the race shadow (prelude_shared.py), unless CONTEXT.writer_shadow is 0. Local memory and
+parameters: alignment and bounds. Generic addresses: whichever window holds them. Local memory is
+not checked for uninitialised reads.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class Calling:
                 f"dialect: got {dialect!r}; kernel {kernel.label} of {op.name} speaks "
                 f"{', '.join(kernel.dialects)}"
             )
-        self.function, self.op = kernel.function, op
+        self.function, self.op, self.dialect = kernel.function, op, dialect
         self.taken = {name for name in op.options if _takes(kernel.function, name)}
         if "dialect" in op.options and "dialect" not in self.taken and len(kernel.dialects) != 1:
             raise UsageError(

@@ -101,8 +101,9 @@ def _run(
     own = None
     if file is not None:
         own = loading.load_file(file)
-    if file is None or set(wing or ()) - {kernel.wing for kernel in own or ()}:
-        loading.load_wings()
+    others = set(wing or ()) - {kernel.wing for kernel in own or ()}
+    if file is None or others:
+        loading.load_wings(others)
         own = None if file is None else reference.kernels()
     with console.progress() as bar:
         task = bar.add_task("check", total=None)

@@ -70,7 +70,10 @@ def send(array: Any, device: str, shift: int = 0) -> Any:
     memory = xp.empty(array.size + shift + spare, array.dtype)
     start = -_address(memory) % BOUNDARY // array.dtype.itemsize + shift
     copy = memory[start : start + array.size].reshape(array.shape)
-    copy[...] = xp.asarray(array)
+    if device == "emulator":
+        copy[...] = array
+    else:
+        copy.set(array)
     return copy
 
 
@@ -109,6 +112,22 @@ def _from_dlpack(array: Any) -> Any:
             f"an output of type {type(array).__name__} cannot be read over DLPack ({error}); "
             "allowed: fp32, fp16, int8, int32, or an array with __cuda_array_interface__"
         ) from error
+
+
+def lost(device: str) -> str:
+    """Why nothing more can run on the device in this process; empty if it can.
+
+    An illegal access on a GPU ends the CUDA context: every later call fails, of whatever kernel.
+    """
+    if device == "emulator":
+        return ""
+    import cupy
+
+    try:
+        cupy.cuda.Device().synchronize()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        return f"the CUDA context is lost ({error}): nothing more can run in this process"
+    return ""
 
 
 @contextmanager

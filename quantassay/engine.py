@@ -52,33 +52,54 @@ def check_kernel(
         inputs = calling.op.build(case.recipe)
         return outcome(calling, inputs, case.keywords(), place, shift=case.shift, order=case.order)
 
+    lost = devices.lost(place)
     for case in cases(calling.op, dialect, examples=examples, seed=seed, allowed=calling.allowed):
-        tally.add(case, run(case))
+        if lost or tally.enough():
+            break
+        found = run(case)
+        tally.add(case, found)
         if on_case is not None:
             on_case()
-        if tally.enough():
-            break
-    shown: tuple[Counterexample, ...] = ()
-    if tally.first:
-        from quantassay.explain import explain  # loads Hypothesis
-
-        evidence = [*tally.failing, *tally.passing]
-        shown = explain(calling, place, tally.first, run, evidence, dialect=dialect, seed=seed)
+        if found.error is not None:
+            lost = devices.lost(place)
+    shown = _explained(calling, place, tally, run, seed, lost)
     example = shown[0] if shown else None
     return CheckResult(
-        kernel.op,
-        kernel.wing,
-        kernel.variant,
-        dialect,
-        devices.name(place),
-        tally.cases,
-        tally.elements,
-        tally.mismatches,
-        time.perf_counter() - start,
-        example,
-        example.words if example is not None and example.mismatch is None else None,
-        shown[1:],
+        op=kernel.op,
+        wing=kernel.wing,
+        variant=kernel.variant,
+        dialect=dialect,
+        device=devices.name(place),
+        cases=tally.cases,
+        elements=tally.elements,
+        mismatches=tally.mismatches,
+        seconds=time.perf_counter() - start,
+        counterexample=example,
+        error=example.words if example is not None and example.mismatch is None else None,
+        others=shown[1:],
     )
+
+
+def _explained(
+    calling: Calling,
+    device: str,
+    tally: _Tally,
+    run: Callable[[Case], Outcome],
+    seed: int,
+    lost: str,
+) -> tuple[Counterexample, ...]:
+    """The counterexamples; where the device is lost, the failing case as it is."""
+    if lost and not tally.first:
+        return (Counterexample("no input", lost, f"not run: {lost}"),)
+    if lost:
+        case, found = list(tally.first.values())[-1]
+        return (Counterexample(str(case), str(found.error), f"{found.error}; {lost}"),)
+    if not tally.first:
+        return ()
+    from quantassay.explain import explain  # loads Hypothesis
+
+    evidence = [*tally.failing, *tally.passing]
+    return explain(calling, device, tally.first, run, evidence, seed=seed)
 
 
 def run_checks(

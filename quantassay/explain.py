@@ -26,7 +26,6 @@ def explain(
     run: Run,
     evidence: Sequence[Evidence],
     *,
-    dialect: str,
     seed: int,
 ) -> tuple[Counterexample, ...]:
     """For each way to fail the smallest case found and the reason, the gravest way first.
@@ -34,7 +33,7 @@ def explain(
     first: way -> a failing case and what it gave. run: gives a case's outcome. evidence: other runs
     of the kernel, which the reason must fit too.
     """
-    op, seen = calling.op, dict(first.values())
+    op, dialect, seen = calling.op, calling.dialect, dict(first.values())
     found = []
     for way in sorted(first, key=_gravity)[:WAYS]:
 
@@ -45,7 +44,7 @@ def explain(
 
         start, _ = first[way]
         case = smallest(op, dialect, start, fails, seed=seed, allowed=calling.allowed)
-        found.append(_example(calling, device, case, seen[case], way, evidence, dialect))
+        found.append(_example(calling, device, case, seen[case], way, evidence))
     return tuple(found)
 
 
@@ -62,7 +61,6 @@ def _example(
     found: Outcome,
     way: str,
     evidence: Sequence[Evidence],
-    dialect: str,
 ) -> Counterexample:
     """What the smallest case of one way to fail shows."""
     inputs = calling.op.build(case.recipe)
@@ -77,7 +75,7 @@ def _example(
     if way == NAN_BITS:
         known = Diagnosis(nan_bits(held))
     elif found.evidence is not None:
-        known = diagnose(calling.op, dialect, held)
+        known = diagnose(calling.op, calling.dialect, held)
     unsteady = _unsteady(calling, device, case, inputs)
     reason = "; ".join(part for part in (unsteady, mismatch.problem, known.words) if part)
     return Counterexample(str(case), mismatch.words, reason, known.evidence, mismatch.as_dict())

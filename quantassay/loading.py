@@ -13,6 +13,7 @@ import importlib.metadata
 import importlib.util
 import sys
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 
 from quantassay.errors import LoadError
@@ -22,14 +23,18 @@ GROUP = "quantassay.kernels"
 BUILT_IN = {"cupy": "kernels_cupy", "numba": "kernels_numba"}  # as pyproject.toml has them
 
 
-def load_wings() -> None:
+def load_wings(names: Iterable[str] = ()) -> None:
     """Imports every module of the entry point group, and the built-in wings of a bare checkout.
 
+    names: wings that are wanted; where all of them are entry points, only they are imported.
     Raises LoadError naming the wing whose import fails.
     """
     modules = dict(BUILT_IN)
     for entry in importlib.metadata.entry_points(group=GROUP):
         modules[entry.name] = entry.value
+    wanted = set(names)
+    if wanted and wanted <= set(modules):
+        modules = {wing: target for wing, target in modules.items() if wing in wanted}
     for wing, target in modules.items():
         try:
             importlib.import_module(target.split(":")[0])

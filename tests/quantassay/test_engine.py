@@ -441,3 +441,33 @@ def test_importing_quantassay_is_cheap() -> None:
     )
     root = Path(__file__).resolve().parents[2]
     subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
+
+
+def test_a_lost_device_ends_the_check_with_the_case_that_lost_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    state = {"lost": ""}
+
+    def fatal(a: Any, b: Any) -> Any:
+        if a.shape[1] > 16:
+            state["lost"] = "the CUDA context is lost"
+            raise RuntimeError("cudaErrorIllegalAddress")
+        return int8_gemm.gemm(a, b)
+
+    monkeypatch.setattr(devices, "lost", lambda device: state["lost"])
+    first, second = (check(GEMM, function) for function in (fatal, int8_gemm.gemm))
+    assert "K=17" in first.counterexample.case or "K=31" in first.counterexample.case
+    assert first.counterexample.reason.endswith("the CUDA context is lost")
+    assert second.counterexample.reason == "not run: the CUDA context is lost"
+    assert (second.cases, second.passed) == (0, False)
+
+
+def test_only_the_wings_that_are_wanted_are_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    from quantassay import loading
+
+    monkeypatch.setitem(loading.BUILT_IN, "lost", "no_such_wing")
+    load_wings(["cupy"])
+    with pytest.raises(LoadError, match="no_such_wing"):
+        load_wings(["cupy", "lost"])
+    with pytest.raises(LoadError, match="no_such_wing"):
+        load_wings(["somebody's"])
