@@ -21,6 +21,7 @@ from quantassay.errors import UsageError
 
 NEEDED = "quantassay[report]"
 SHOWN = ("Llama-3.1-8B", "Llama-3.1-70B")  # in the summary; the files hold all
+BAR_WORDS = 44  # characters beside a progress bar
 QUICK = {"tokens": 16, "sentences": 8, "examples": 0}
 
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the report goes.")]
@@ -114,6 +115,7 @@ def run(**settings: Any) -> dict[str, Any]:
             if stage not in tasks:
                 tasks[stage] = bar.add_task(stage, total=total)
             words = f"{stage}: {what}" if what and done < total else stage
+            words = f"{words:<{BAR_WORDS}.{BAR_WORDS}}"  # one width: the bar does not jump
             bar.update(tasks[stage], description=words, completed=done, total=total)
 
         try:
