@@ -15,15 +15,16 @@ from typer.testing import CliRunner
 
 from bench import minilm
 from bench.workloads import generated_layers
-from quantassay import report, report_checks
 from quantassay.loading import load_file
-from quantassay.report_charts import short
-from quantassay.report_checks import Check
-from quantassay.report_data import verdict
-from quantassay.report_exhibit import layer_exhibit
-from quantassay.report_html import matrix, render
-from quantassay.report_pool import Job, check_everything
-from quantassay.report_quality import error
+from quantassay.report import checks
+from quantassay.report import command as report
+from quantassay.report.charts import short
+from quantassay.report.checks import Check
+from quantassay.report.data import verdict
+from quantassay.report.exhibit import layer_exhibit
+from quantassay.report.html import matrix, render
+from quantassay.report.pool import Job, check_everything
+from quantassay.report.quality import error
 from reference.int8_quantize import quantize_per_token
 from reference.op import forget
 
@@ -270,7 +271,7 @@ def test_a_failing_render_leaves_the_old_report(run, tmp_path, monkeypatch):
     def broken(made):
         raise OSError("no space left")
 
-    monkeypatch.setattr("quantassay.report_html.render", broken)
+    monkeypatch.setattr("quantassay.report.html.render", broken)
     done = run(*TINY, "right")
     assert done.status == 2
     assert done.files == before
@@ -295,7 +296,7 @@ def test_every_roofline_row_is_labelled_predicted(right):
 
 def test_cases_are_what_the_layer_gives():
     layers = generated_layers(5)
-    made = list(report_checks.cases(layers, "ieee"))
+    made = list(checks.cases(layers, "ieee"))
     assert len(made) == 9 * len(layers)
     by_op = {case.op.name: case for case in made[:9]}
     codes = by_op["int8.quantize_per_token"].expected[0]
@@ -304,7 +305,7 @@ def test_cases_are_what_the_layer_gives():
         by_op["int8.gemm_dequant"].expected[0].tobytes()
     )
     assert {case.dtype for case in made} == {"fp32", "fp16", "bf16"}
-    assert {case.dtype for case in report_checks.cases(layers, "article_cuda")} == {"fp16"}
+    assert {case.dtype for case in checks.cases(layers, "article_cuda")} == {"fp16"}
 
 
 def test_exhibit_counts_what_the_oracle_says():

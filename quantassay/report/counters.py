@@ -19,7 +19,7 @@ from bench.workloads import Layer
 from emulator.recording import Launch, recording
 from quantassay import devices
 from quantassay.calling import Calling
-from quantassay.report_checks import EXHIBITED, SOURCES, Case, cases, options_for
+from quantassay.report.checks import EXHIBITED, SOURCES, Case, cases, options_for
 from quantassay.running import call, send
 from reference.op import Kernel
 from reference.op import kernels as registered

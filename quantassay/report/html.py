@@ -1,6 +1,6 @@
 """report.html from the report's dictionary: one file that needs no network.
 
-Contract: `render(report)` takes what `report_data.collect` made (or what report.json holds) and
+Contract: `render(report)` takes what `data.collect` made (or what report.json holds) and
 returns HTML with its style and charts inside and no reference to anything outside. Every string
 from the report is escaped by the template.
 """
@@ -14,9 +14,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from bench.workloads import LLMS, TOKENS, Shape
-from quantassay import report_charts as charts
-from quantassay.report_checks import SOURCES
-from quantassay.report_roofline import FP16_LINEAR, SWEEP, crossover
+from quantassay.report import charts
+from quantassay.report.checks import SOURCES
+from quantassay.report.roofline import FP16_LINEAR, SWEEP, crossover
 from reference.op import get_op
 from roofline.devices import DEVICES
 from roofline.model import FORMS, bound
@@ -30,7 +30,7 @@ ERROR_NAMES = ("weights", "activations", "activations, one scale per tensor", "l
 def render(report: Report) -> str:
     """The whole page."""
     environment = Environment(
-        loader=PackageLoader("quantassay", "templates"),
+        loader=PackageLoader("quantassay.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

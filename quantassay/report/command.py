@@ -93,7 +93,7 @@ def report(
 def run(**settings: Any) -> dict[str, Any]:
     """Loads the wings and collects the report's data, with a progress bar on stderr.
 
-    `settings` are those of report_data.Settings. Raises UsageError for what a user did wrong.
+    `settings` are those of data.Settings. Raises UsageError for what a user did wrong.
     """
     try:
         import jinja2
@@ -103,7 +103,8 @@ def run(**settings: Any) -> dict[str, Any]:
         raise UsageError(f"report: {error.name} is not installed; needed: {NEEDED}") from None
     del jinja2, safetensors, tokenizers
     from bench.minilm import ModelError
-    from quantassay import loading, report_data
+    from quantassay import loading
+    from quantassay.report import data
 
     loading.load_wings()
     if settings.get("kernels") is not None:
@@ -119,7 +120,7 @@ def run(**settings: Any) -> dict[str, Any]:
             bar.update(tasks[stage], description=words, completed=done, total=total)
 
         try:
-            return report_data.collect(report_data.Settings(**settings), step)
+            return data.collect(data.Settings(**settings), step)
         except ModelError as error:
             raise UsageError(str(error)) from None
 
@@ -133,7 +134,7 @@ def _prepare(out: Path) -> None:
 
 def write(made: Mapping[str, Any], out: Path) -> None:
     """report.json and report.html, each complete or not at all."""
-    from quantassay.report_html import render
+    from quantassay.report.html import render
 
     page = render(made)
     console.replace(out / "report.json", json_format.dumps(made, indent=1, allow_nan=False) + "\n")
@@ -170,7 +171,7 @@ def show(made: Mapping[str, Any], out: Path) -> None:
 
 def _checks(made: Mapping[str, Any]) -> Table:
     dialects = made["settings"]["dialects"]
-    from quantassay.report_html import matrix
+    from quantassay.report.html import matrix
 
     table = Table("op", "kernel", box=None, pad_edge=False)
     for name in dialects:

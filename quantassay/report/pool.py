@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.workloads import Layer
-from quantassay import devices, loading, report_checks
+from quantassay import devices, loading
 from quantassay.engine import select
-from quantassay.report_checks import Check, check_hostile, check_layers, layer_runs
+from quantassay.report import checks as check_kinds
+from quantassay.report.checks import Check, check_hostile, check_layers, layer_runs
 from reference.op import get_op
 
 LAYERS, HOSTILE = "layers", "hostile"  # the two stages that are told of
@@ -68,7 +69,7 @@ def check_everything(job: Job, workers: int, on_progress: Progress) -> list[Chec
     return sorted(
         checks,
         key=lambda c: (
-            c.inputs == report_checks.HOSTILE,
+            c.inputs == check_kinds.HOSTILE,
             order[c.op, c.wing, c.variant, c.dialect],
         ),
     )

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.workloads import Layer
-from quantassay.report_quality import Error, error, half
+from quantassay.report.quality import Error, error, half
 from reference.dialects import DIALECTS
 from reference.int8_linear import linear
 from reference.int8_quantize import quantize_per_channel, quantize_per_token

@@ -23,12 +23,12 @@ from typing import Any
 
 from bench import minilm, texts
 from bench.workloads import Layer, generated_layers
-from quantassay import report_exhibit, report_quality, report_roofline
 from quantassay.errors import UsageError
-from quantassay.report_audit import audited
-from quantassay.report_checks import HOSTILE, Check
-from quantassay.report_counters import counters
-from quantassay.report_pool import Job, check_everything, cores
+from quantassay.report import exhibit, quality, roofline
+from quantassay.report.audit import audited
+from quantassay.report.checks import HOSTILE, Check
+from quantassay.report.counters import counters
+from quantassay.report.pool import Job, check_everything, cores
 from reference.dialects import DIALECTS, FIELDS
 from roofline.devices import DEVICES
 
@@ -125,7 +125,7 @@ def collect(settings: Settings, on_progress: Progress | None = None) -> dict[str
         exhibit = _exhibit(source, settings.dialects, stage("exhibit"))
     with clock.part("roofline"):
         sizes = {layer.kind: layer.dims for layer in source.layers}
-        rows = report_roofline.rows(sizes, "MiniLM-L6")
+        rows = roofline.rows(sizes, "MiniLM-L6")
     with clock.part("audit"):
         step = stage("audit")
         audit, reason = audited(settings.wings)
@@ -226,12 +226,12 @@ def _quality(
     layers: list[Mapping[str, Any]] = []
     for layer in source.layers:
         for dialect in dialects:
-            layers.append(asdict(report_quality.layer_quality(layer, dialect)))
+            layers.append(asdict(quality.layer_quality(layer, dialect)))
             step(f"{layer.kind}, {dialect}", len(layers), total)
     embeddings: list[Mapping[str, Any]] = []
     if source.model is not None:
         sentences = source.corpus.sentences
-        for row in report_quality.embedding_quality(source.model, sentences, dialects):
+        for row in quality.embedding_quality(source.model, sentences, dialects):
             embeddings.append(asdict(row))
             step(f"embeddings, {row.scheme}", len(layers) + len(embeddings), total)
     return {"layers": layers, "embeddings": embeddings}
@@ -241,12 +241,12 @@ def _exhibit(
     source: Source, dialects: Sequence[str], step: Callable[[str, int, int], None]
 ) -> dict[str, Any] | None:
     """The article's two formulas; None where one of them was not asked for."""
-    first, second = report_exhibit.FIRST, report_exhibit.SECOND
+    first, second = exhibit.FIRST, exhibit.SECOND
     if first not in dialects or second not in dialects:
         return None
     layers = []
     for number, layer in enumerate(source.layers, 1):
-        layers.append(report_exhibit.layer_exhibit(layer))
+        layers.append(exhibit.layer_exhibit(layer))
         step(layer.kind, number, len(source.layers))
     return {
         "name": f"{first} against {second}",
@@ -258,7 +258,7 @@ def _exhibit(
         "rows": sum(each.rows for each in layers),
         "scales_differing": sum(each.scales_differing for each in layers),
         "layers": [asdict(each) for each in layers],
-        "disagreement": report_exhibit.disagreement(source.layers, dialects),
+        "disagreement": exhibit.disagreement(source.layers, dialects),
     }
 
 
