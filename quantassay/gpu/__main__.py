@@ -36,14 +36,15 @@ def run(stages: list[str]) -> int:
         start = time.perf_counter()
         result = STAGES[name]()
         evidence.write_json(path, evidence.record(name, result))
-        _carry(path)
+        for file in (path, *(evidence.ROOT / name for name in result.get("files", ()))):
+            _carry(file)
         wrong += int(result.get("mismatches", 0))
         print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
     return 1 if wrong else 0
 
 
 def _carry(path: Path) -> None:
-    """A copy into $OUT, so that a result comes back even if a later stage is cut off."""
+    """A copy into $OUT: a result comes back even if a later stage is cut off."""
     out = carried_output()
     if out:
         shutil.copy(path, Path(out) / path.name)

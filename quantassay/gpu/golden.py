@@ -62,7 +62,7 @@ def record_opcodes() -> dict[str, Any]:
         "elements": int(sum(case.count for case in cases)),
         "differing": differing,
         "refused": refused,
-        "fixture": path.name,
+        "files": [str(path.relative_to(ROOT))],
     }
 
 
