@@ -48,6 +48,7 @@ File = Annotated[
 ]
 Examples = Annotated[int, typer.Option(min=0, help="Random inputs after the hostile ones.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the random inputs and of the search.")]
+Workers = Annotated[int, typer.Option(min=0, help="Processes; 0: a core each.")]
 Json = Annotated[str | None, typer.Option("--json", metavar="[FILE]", help=console.JSON_HELP)]
 
 
@@ -65,6 +66,7 @@ def check(
     kernels: File = None,
     examples: Examples = 100,
     seed: Seed = 0,
+    workers: Workers = 0,
     json: Json = None,
 ) -> None:
     """Differential tests: every registered kernel against the oracle, bit for bit.
@@ -74,7 +76,7 @@ def check(
     with console.user_errors():
         if json not in (None, console.STDOUT):
             console.check_writable(Path(str(json)))
-        results = _run(op, wing, dialect, device, kernels, examples, seed)
+        results = _run(op, wing, dialect, device, kernels, examples, seed, workers)
     if json is not None:
         with console.user_errors():
             console.write_json(as_json(results, examples, seed), json)
@@ -92,10 +94,11 @@ def _run(
     file: Path | None,
     examples: int,
     seed: int,
+    workers: int,
 ) -> list[CheckResult]:
     import reference
     from quantassay import devices, loading
-    from quantassay.engine import run_checks
+    from quantassay.parallel import run_parallel
 
     devices.choose(device)
     own = None
@@ -111,7 +114,7 @@ def _run(
         def step(label: str, done: int, total: int) -> None:
             bar.update(task, description=label, completed=done, total=total)
 
-        return run_checks(
+        return run_parallel(
             op,
             wing,
             dialect,
@@ -119,6 +122,8 @@ def _run(
             examples=examples,
             seed=seed,
             kernels=own,
+            file=file,
+            count=workers,
             on_progress=step,
         )
 

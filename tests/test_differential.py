@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import pytest
 
-from quantassay import check_kernel, get_op
+from quantassay import CheckResult, get_op
 from quantassay.loading import load_wings
+from quantassay.parallel import run_parallel
 from reference.op import Kernel, kernels
 
 EXAMPLES = 6
@@ -24,9 +25,28 @@ CHECKS = [
 ]
 
 
+Results = dict[tuple[str, str, str, str], CheckResult]
+
+
+@pytest.fixture(scope="module")
+def results(request: pytest.FixtureRequest) -> Results:
+    """What the selected tests need, on all cores."""
+    calls = [getattr(item, "callspec", None) for item in request.session.items]
+    wanted = [one.params for one in calls if one is not None and "kernel" in one.params]
+    found = run_parallel(
+        sorted({params["kernel"].op for params in wanted}),
+        sorted({params["kernel"].wing for params in wanted}),
+        sorted({params["dialect"] for params in wanted}),
+        examples=EXAMPLES,
+        seed=2026,
+        device="emulator",
+    )
+    return {(one.op, one.wing, one.variant, one.dialect): one for one in found}
+
+
 @pytest.mark.parametrize(("kernel", "dialect"), CHECKS)
-def test_every_bit_equals_the_oracle(kernel: Kernel, dialect: str) -> None:
-    result = check_kernel(kernel, dialect, examples=EXAMPLES, seed=2026, device="emulator")
+def test_every_bit_equals_the_oracle(results: Results, kernel: Kernel, dialect: str) -> None:
+    result = results[kernel.op, kernel.wing, kernel.variant, dialect]
     assert result.counterexample is None, f"{kernel.label} {dialect}: {result.counterexample}"
     assert result.mismatches == 0
     hostile = [made for made in get_op(kernel.op).hostile if made.dtype == "fp16"]

@@ -23,12 +23,13 @@ from typing import Any
 
 from bench import minilm, texts
 from bench.workloads import Layer, generated_layers
+from quantassay import workers
 from quantassay.errors import UsageError
 from quantassay.report import exhibit, quality, roofline
 from quantassay.report.audit import audited
 from quantassay.report.checks import HOSTILE, Check
 from quantassay.report.counters import counters
-from quantassay.report.pool import Job, check_everything, cores
+from quantassay.report.pool import Job, check_everything
 from reference.dialects import DIALECTS, FIELDS
 from roofline.devices import DEVICES
 
@@ -116,7 +117,7 @@ def collect(settings: Settings, on_progress: Progress | None = None) -> dict[str
             few, settings.dialects, settings.wings, settings.device, settings.examples,
             settings.seed, settings.kernels,
         )  # fmt: skip
-        checks = check_everything(job, settings.workers or cores(), on_progress or _silent)
+        checks = check_everything(job, settings.workers or workers.cores(), on_progress or _silent)
     with clock.part("counters"):
         counted = counters(few, settings.wings, settings.device, stage("counters"))
     with clock.part("quality"):

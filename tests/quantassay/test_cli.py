@@ -168,10 +168,30 @@ def test_a_wing_is_checked_beside_a_file_when_it_is_named(file: str) -> None:
     assert checks == {("numba", "naive"), ("numba", "tiled"), ("right", "")}
 
 
+def test_any_number_of_workers_gives_the_same(file: str) -> None:
+    words = ("check", "--kernels", file, "--wing", "wrong", "--examples", "3", "--json")
+    found = []
+    for workers in ("1", "2"):
+        done = quantassay(*words, "--workers", workers)
+        assert (done.returncode, done.stderr) == (1, "")
+        checks = json.loads(done.stdout)["checks"]
+        found.append([{**one, "seconds": 0} for one in checks])
+    assert found[0] == found[1]
+    assert [one["dialect"] for one in found[0]] == ["ieee", "vllm", "article_cuda", "article_torch"]
+
+
+def test_a_worker_that_dies_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "crash.py"
+    path.write_text(KERNELS.replace("return int8_gemm", "import os; os._exit(3)  # "))
+    done = quantassay("check", "--kernels", str(path), "--wing", "right", "--workers", "2")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "quantassay: a worker process died" in done.stderr
+
+
 def test_help_names_every_option() -> None:
     done = quantassay("check", "--help", COLUMNS="200")
     assert done.returncode == 0
-    names = "op wing dialect device kernels examples seed json"
+    names = "op wing dialect device kernels examples seed workers json"
     assert all(f"--{name}" in done.stdout for name in names.split())
 
 

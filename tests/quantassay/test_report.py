@@ -3,7 +3,6 @@
 import copy
 import json
 import re
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from html.parser import HTMLParser
 from types import SimpleNamespace
@@ -15,6 +14,7 @@ from typer.testing import CliRunner
 
 from bench import minilm
 from bench.workloads import generated_layers
+from quantassay.errors import UsageError
 from quantassay.loading import load_file
 from quantassay.report import checks
 from quantassay.report import command as report
@@ -375,5 +375,5 @@ def test_two_workers_find_what_one_finds(planted):
 def test_a_worker_that_cannot_start_is_an_error(planted, tmp_path):
     layers = tuple(generated_layers(1))
     job = Job(layers, ("ieee", "vllm"), ("right",), "emulator", 0, 0, tmp_path / "none.py")
-    with pytest.raises(BrokenProcessPool):
+    with pytest.raises(UsageError, match="a worker process died"):
         check_everything(job, 2, lambda *told: None)
