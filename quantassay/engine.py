@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from quantassay import devices
 from quantassay.calling import Calling
 from quantassay.cases import Case, cases
-from quantassay.diagnose import Evidence
+from quantassay.diagnosis.diagnose import Evidence
 from quantassay.errors import UsageError
 from quantassay.results import CheckResult, Counterexample
 from quantassay.running import Outcome, outcome

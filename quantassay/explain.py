@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from quantassay.calling import Calling
 from quantassay.cases import Case
 from quantassay.compare import differing
-from quantassay.diagnose import Diagnosis, Evidence, diagnose, nan_bits
+from quantassay.diagnosis.diagnose import Diagnosis, Evidence, diagnose, nan_bits
 from quantassay.results import Counterexample
 from quantassay.running import NAN_BITS, VALUES, Outcome, outcome
 from quantassay.strategies import smallest

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from quantassay import devices
 from quantassay.calling import Calling, fault
 from quantassay.compare import Mismatch, compare, differing
-from quantassay.diagnose import Evidence
+from quantassay.diagnosis.diagnose import Evidence
 from quantassay.values import place, show
 from reference.op import as_tuple
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from quantassay import variants
 from quantassay.cases import cases
 from quantassay.compare import compare
-from quantassay.hypotheses import FIELDS, STAGES, hypotheses
+from quantassay.diagnosis import variants
+from quantassay.diagnosis.hypotheses import FIELDS, STAGES, hypotheses
 from reference import OPS, get_op
 from reference.dialects import DIALECTS
 from reference.dialects import FIELDS as DIALECT_FIELDS
@@ -74,7 +74,7 @@ def test_most_hypotheses_can_be_seen() -> None:
 
 
 def test_the_fp64_intermediate_of_toward_zero_is_exact() -> None:
-    from quantassay.knobs import narrow
+    from quantassay.diagnosis.knobs import narrow
 
     values = np.array([16777217, -16777217, 16777219], np.float64)
     assert narrow(values, "fp32", "rz").tolist() == [16777216, -16777216, 16777218]

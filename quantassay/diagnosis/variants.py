@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantassay.knobs import ACCUMULATES, FORMATS, ORDERS, ROUNDINGS, Settings, narrow
+from quantassay.diagnosis.knobs import ACCUMULATES, FORMATS, ORDERS, ROUNDINGS, Settings, narrow
 from reference.dialects import FIELDS, dialect
 from reference.numerics import Float32, canonical_nan, dtype_name, to_float32
 

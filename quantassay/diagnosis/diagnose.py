@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantassay import patterns, variants
 from quantassay.compare import both_nan, differing
-from quantassay.hypotheses import FIELDS, STAGES, hypotheses
+from quantassay.diagnosis import patterns, variants
+from quantassay.diagnosis.hypotheses import FIELDS, STAGES, hypotheses
 from quantassay.values import show
 from reference.dialects import differences
 from reference.numerics import canonical_nan

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
-from quantassay import knobs
+from quantassay.diagnosis import knobs
 from reference.dialects import DIALECTS, dialect, differences
 
 STAGES: dict[str, tuple[str, ...]] = {

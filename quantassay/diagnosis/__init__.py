@@ -1,0 +1,6 @@
+"""Why a kernel is wrong, in words: the mistake that reproduces its bits.
+
+variants.py computes every op with each choice as a knob (knobs.py); hypotheses.py turns the knobs
+that people turn by mistake; diagnose.py names the one that gives the kernel's own bits on all the
+evidence, or falls back to where the mismatches lie (patterns.py).
+"""
