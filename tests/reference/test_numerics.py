@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from fractions import Fraction
 
 import ml_dtypes
@@ -138,3 +139,18 @@ def test_a_longer_block_would_be_wrong() -> None:
         size = max(abs(end) for end in numerics.RANGES[kind])
         length = numerics.k_block(numerics.RANGES[kind], numerics.RANGES[kind])
         assert length * size * size <= numerics.FLOAT32_EXACT < (length + 1) * size * size
+
+
+def test_a_decode_gemm_takes_little_memory() -> None:
+    """M = 1, N = 28672, K = 8192: a float32 copy of the weights would be 940 MB."""
+    N, K = 28672, 8192
+    a = np.ones((1, K), np.int8)
+    b = np.broadcast_to(np.arange(N).astype(np.int8)[:, None], (N, K)).copy()
+    tracemalloc.start()
+    try:
+        out = numerics.int_gemm(a, b)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert np.array_equal(out[0], np.arange(N).astype(np.int8).astype(np.int64) * K)
+    assert peak < 64_000_000
