@@ -26,7 +26,6 @@ PACKAGES = (
     ("nvtx", "ranges of every launch"),
     ("cuda-bindings", "NVRTC and the driver from Python"),
     ("numba-cuda", "Numba wing"),
-    ("matplotlib", "report: PNG and SVG"),
     ("jinja2", "report: HTML"),
     ("safetensors", "report: the model's weights"),
     ("tokenizers", "report: the model's text"),
