@@ -31,7 +31,8 @@ Results = dict[tuple[str, str, str, str], CheckResult]
 @pytest.fixture(scope="module")
 def results(request: pytest.FixtureRequest) -> Results:
     """What the selected tests need, on all cores."""
-    calls = [getattr(item, "callspec", None) for item in request.session.items]
+    here = [item for item in request.session.items if item.path == request.path]
+    calls = [getattr(item, "callspec", None) for item in here]
     wanted = [one.params for one in calls if one is not None and "kernel" in one.params]
     found = run_parallel(
         sorted({params["kernel"].op for params in wanted}),
