@@ -42,6 +42,7 @@ from emulator.state import (
 FULL = 0xFFFFFFFF
 REDUX_SIGNED = 8
 LDMATRIX_TRANSPOSED = 8
+MMA_MODE = ARGS + 4 * 10  # which operands are unsigned
 
 
 @jit
@@ -61,7 +62,7 @@ def complete(run: Run, warp: int) -> bool:
         if op == Yield.ACTIVEMASK:
             pending &= pending - 1
             continue
-        aligned = op == Yield.MMA_S8 or op == Yield.LDMATRIX
+        aligned = op == Yield.MMA_INT8 or op == Yield.LDMATRIX
         members = (FULL if aligned else load32(thread + ARGS)) & run[LANES + warp]
         if _malformed(run, warp, lane, members, aligned):
             return False
@@ -120,8 +121,8 @@ def _perform(run: Run, warp: int, thread: int, members: int) -> bool:
     base = thread_at(run, warp, 0)
     if op == Yield.SHUFFLE:
         return _shuffle(run, base, members, load32(thread + ARGS + 4))
-    if op == Yield.MMA_S8:
-        tensor.mma_s8(base, run[SCRATCH])
+    if op == Yield.MMA_INT8:
+        tensor.mma_int8(base, run[SCRATCH], load32(thread + MMA_MODE))
     elif op == Yield.LDMATRIX:
         _ldmatrix(base, run[SHARED_AT], load32(thread + ARGS))
     elif op == Yield.VOTE:

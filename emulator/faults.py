@@ -217,7 +217,7 @@ def _early_exit(scene: Scene) -> str:
 
 def _bad_mask(scene: Scene) -> str:
     lane = int(scene.thread["lane"])
-    if scene.thread["yop"] in (Yield.MMA_S8, Yield.LDMATRIX):
+    if scene.thread["yop"] in (Yield.MMA_INT8, Yield.LDMATRIX):
         return "a warp-wide matrix instruction in a warp of fewer than 32 threads"
     return f"lane {lane} is not in its own member mask {scene.other:#010x}"
 

@@ -33,7 +33,7 @@ class Yield(IntEnum):
     MATCH = 6  # args: member mask, mode (any, all), value low, value high
     WARPSYNC = 7  # args: member mask
     ACTIVEMASK = 8  # args: none
-    MMA_S8 = 9  # m16n8k32 s8: args: a0-a3, b0-b1, c0-c3; results: d0-d3
+    MMA_INT8 = 9  # m16n8k32: args: a0-a3, b0-b1, c0-c3, 1 if A is u8 | 2 if B is; results: d0-d3
     LDMATRIX = 10  # args: count | 8 if transposed, shared offset of this lane's row; results: 1-4
     COPY_ISSUE = 11  # cp.async: args: dst offset, src low, src high, size, source size
     COPY_COMMIT = 12

@@ -163,18 +163,20 @@ def nanosleep(low: Lowering, ins: Instruction) -> None:
     low.suspend(Yield.PAUSE, ())
 
 
-_S8 = ("s32", "s8", "s8", "s32")
-_MMA: dict[tuple[str, ...], tuple[int, int, int]] = {
-    ("sync", "aligned", "m16n8k32", "row", "col", *_S8): (4, 2, 4),
-    ("sync", "aligned", "m16n8k16", "row", "col", *_S8): (2, 1, 4),
+_MMA_SHAPES = {"m16n8k32": (4, 2, 4), "m16n8k16": (2, 1, 4)}  # registers of A, B, C
+_MMA_TYPES = {("s8", "s8"): 0, ("u8", "s8"): 1, ("s8", "u8"): 2, ("u8", "u8"): 3}
+_MMA: dict[tuple[str, ...], tuple[tuple[int, ...], int]] = {
+    ("sync", "aligned", shape, "row", "col", "s32", *types, "s32"): (sizes, mode)
+    for shape, sizes in _MMA_SHAPES.items()
+    for types, mode in _MMA_TYPES.items()
 }
 
 
 @lowers("mma")
 def mma(low: Lowering, ins: Instruction) -> None:
     """m16n8k16 is m16n8k32 with zeros in the upper half of K: the fragments agree."""
-    sizes = _MMA.get(ins.modifiers)
-    if sizes is None:
+    sizes, mode = _MMA.get(ins.modifiers, ((), 0))
+    if not sizes:
         known = ", ".join(".".join(("mma", *modifiers)) for modifiers in _MMA)
         raise ins.unsupported(f"supported are {known}")
     target, *sources = ins.operands
@@ -184,7 +186,7 @@ def mma(low: Lowering, ins: Instruction) -> None:
     for operand, full in zip(sources, (4, 2, 4), strict=True):
         fragment = [low.read(item, 32) for item in low.items(operand)]
         words += fragment + ["0"] * (full - len(fragment))
-    low.suspend(Yield.MMA_S8, words)
+    low.suspend(Yield.MMA_INT8, (*words, str(mode)))
     for position, item in enumerate(low.items(target)):
         low.write(item, low.result(position), 32)
 

@@ -22,7 +22,7 @@ from typing import Any
 import nvtx
 
 from reference.numerics import dtype_name
-from reference.op import get_op
+from reference.op import get_op, solve
 
 DOMAIN = "quantassay"
 Dims = tuple[int, int, int]
@@ -131,20 +131,30 @@ def describe(op: str, arguments: Mapping[str, Any]) -> tuple[str, int]:
     declared = get_op(op)
     dims: dict[str, int] = {}
     dtypes: dict[str, str] = {}
+    formulas: list[tuple[str, int]] = []
     for arg in declared.inputs:
         array = arguments.get(arg.name)
+        if arg.scalar:
+            if arg.symbol and isinstance(array, int) and array > 0:
+                dims[arg.symbol] = array
+            continue
         if array is None and arg.optional:
             continue
         shape, name = getattr(array, "shape", ()), _dtype_name(getattr(array, "dtype", None))
         if len(shape) != len(arg.shape) or name not in arg.dtypes:
             return "", 0
         dtypes[arg.name] = str(name)
-        dims.update({s: n for s, n in zip(arg.shape, shape, strict=True) if isinstance(s, str)})
+        formulas += [(s, n) for s, n in zip(arg.shape, shape, strict=True) if isinstance(s, str)]
     for arg in declared.outputs:
         if arguments.get("out_dtype") in arg.dtypes:
             dtypes[arg.name] = arguments["out_dtype"]
+    solve(formulas, dims)
     sizes = " ".join(f"{symbol}={size}" for symbol, size in dims.items())
-    return f"{sizes} {dtypes[declared.inputs[0].name]}", declared.traffic(dims, dtypes).total
+    try:
+        nbytes = declared.traffic(dims, dtypes).total
+    except ValueError:  # a size that the shapes given do not tell
+        return "", 0
+    return f"{sizes} {dtypes[declared.inputs[0].name]}", nbytes
 
 
 def _dtype_name(dtype: Any) -> str | None:

@@ -1,10 +1,11 @@
-"""Tensor-core arithmetic of one warp: mma.sync m16n8k32 on int8, exactly as int32 with wrap-around.
+"""Tensor-core arithmetic of one warp: mma.sync m16n8k32 on s8 or u8, exactly as wrapping int32.
 
-Contract (PTX ISA, "Matrix Fragments for mma.m16n8k32" of .s8; lane = 4*g + q, h = g + 8):
+Contract (PTX ISA, "Matrix Fragments for mma.m16n8k32" of .u8 and .s8; lane = 4*g + q, h = g + 8):
   A (16, 32) row-major: a0 = A[g, 4q:4q+4], a1 = A[h, same], a2 = A[g, 16+4q: ...], a3 = A[h, ...]
   B (32, 8) column-major: b0 = B[4q:4q+4, g], b1 = B[16+4q: ..., g]
   C, D (16, 8): c0, c1 = C[g, 2q:2q+2], c2, c3 = C[h, 2q:2q+2]
-Products are at most 2**14, their sums are int32 additions modulo 2**32 in any order.
+A and B are each s8 or u8, widened to int16; products are below 2**16 in magnitude, their sums are
+int32 additions modulo 2**32 in any order.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ C_OFFSET = B_OFFSET + 16 * B_PAIR_BYTES
 C_ROW_BYTES = 32
 SCRATCH_BYTES = C_OFFSET + 16 * C_ROW_BYTES
 
+SIGNED = 0xFFFFFFFF  # kept of a pair of sign-extended bytes
+UNSIGNED = 0x00FF00FF
+
 _I16 = ir.IntType(16)
 _I32 = ir.IntType(32)
 
@@ -38,19 +42,23 @@ def _vector(element: ir.Type, count: int) -> ir.VectorType:
 
 
 @primitive
-def _widen(typingctx: Any, source: Any, low: Any, high: Any) -> Any:
-    """Four int8 at `source` become two pairs of int16, stored at `low` and `high`."""
+def _widen(typingctx: Any, source: Any, low: Any, high: Any, mask: Any) -> Any:
+    """Four bytes at `source` become two pairs of int16, stored at `low` and `high`.
+
+    mask is SIGNED or UNSIGNED.
+    """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         bytes4 = _vector(ir.IntType(8), 4)
         loaded = builder.load(builder.inttoptr(args[0], bytes4.as_pointer()), align=1)
         words = builder.bitcast(builder.sext(loaded, _vector(_I16, 4)), _vector(_I32, 2))
+        mask32 = builder.trunc(args[3], _I32)
         for index in range(2):
-            pair = builder.extract_element(words, ir.Constant(_I32, index))
+            pair = builder.and_(builder.extract_element(words, ir.Constant(_I32, index)), mask32)
             builder.store(pair, builder.inttoptr(args[1 + index], _I32.as_pointer()), align=4)
         return context.get_dummy_value()
 
-    return types.void(types.int64, types.int64, types.int64), codegen
+    return types.void(types.int64, types.int64, types.int64, types.int64), codegen
 
 
 @primitive
@@ -89,8 +97,13 @@ def _accumulate_row(typingctx: Any, a_row: Any, b: Any, c_row: Any) -> Any:
 
 
 @jit
-def mma_s8(warp: int, scratch: int) -> None:
-    """Perform one m16n8k32 for the 32 threads at `warp`; D goes to their results."""
+def mma_int8(warp: int, scratch: int, mode: int) -> None:
+    """Perform one m16n8k32 for the 32 threads at `warp`; D goes to their results.
+
+    mode: 1 if A is unsigned, | 2 if B is.
+    """
+    a_mask = UNSIGNED if mode & 1 else SIGNED
+    b_mask = UNSIGNED if mode & 2 else SIGNED
     b = scratch + B_OFFSET
     c = scratch + C_OFFSET
     for lane in range(32):
@@ -99,13 +112,13 @@ def mma_s8(warp: int, scratch: int) -> None:
         args = warp + lane * SIZE + ARGS
         low = scratch + g * A_ROW_BYTES + q * 8
         high = low + 8 * A_ROW_BYTES
-        _widen(args, low, low + 4)
-        _widen(args + 4, high, high + 4)
-        _widen(args + 8, low + 32, low + 36)
-        _widen(args + 12, high + 32, high + 36)
+        _widen(args, low, low + 4, a_mask)
+        _widen(args + 4, high, high + 4, a_mask)
+        _widen(args + 8, low + 32, low + 36, a_mask)
+        _widen(args + 12, high + 32, high + 36, a_mask)
         pairs = b + 2 * q * B_PAIR_BYTES + 4 * g
-        _widen(args + 16, pairs, pairs + B_PAIR_BYTES)
-        _widen(args + 20, pairs + 8 * B_PAIR_BYTES, pairs + 9 * B_PAIR_BYTES)
+        _widen(args + 16, pairs, pairs + B_PAIR_BYTES, b_mask)
+        _widen(args + 20, pairs + 8 * B_PAIR_BYTES, pairs + 9 * B_PAIR_BYTES, b_mask)
         sums = c + g * C_ROW_BYTES + 8 * q
         store64(sums, load64(args + 24))
         store64(sums + 8 * C_ROW_BYTES, load64(args + 32))

@@ -5,7 +5,8 @@ kernel runs. NumPy arrays run in the emulator, CuPy arrays on the GPU.
 """
 
 from kernels_cupy import int8_gemm, int8_linear, int8_quantize
-from kernels_cupy.catalogue import Configuration, catalogue
+from kernels_cupy.catalogue import catalogue
+from kernels_cupy.configuration import Configuration
 from kernels_cupy.launch import recording
 
 __all__ = [

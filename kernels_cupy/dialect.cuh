@@ -2,8 +2,9 @@
 // of reference/dialects.py: the index of a word in that file's FIELDS (quoted below).
 //
 // Contract: every operation is one correctly rounded fp32 operation (or one fused one where the
-// dialect says so), subnormals kept, NaN canonical. NaN quotient: code 0; infinite: the clamp's
-// end. The whole of a group's rules (zero group, NaN, infinity) is in make_multiplier.
+// dialect says so), subnormals kept, NaN canonical. NaN quotient: code 0 or the clamp's lower end;
+// infinite: the clamp's end. The whole of a group's rules (floor, zero group, NaN, infinity) is in
+// make_multiplier. A source that defines no FLOOR_RULE or NAN_CODE_RULE has the first word of each.
 #pragma once
 
 #include "formats.cuh"
@@ -18,7 +19,8 @@ enum MultiplierRule {
     X_TIMES_QMAX = 2,     // "x*(127/amax)"
 };
 enum Rounding {
-    RNE = 0,  // "rne"
+    RNE = 0,       // "rne"
+    TRUNCATE = 1,  // "truncate"
 };
 enum Clamp {
     SYMMETRIC = 0,  // "-127..127"
@@ -32,6 +34,14 @@ enum NanRule {
     PROPAGATE = 0,  // "propagate"
     SKIP = 1,       // "skip"
 };
+enum NanCode {
+    NAN_ZERO = 0,  // "zero"
+    NAN_LOW = 1,   // "low"
+};
+enum Floor {
+    NO_FLOOR = 0,     // "none"
+    FLOOR_1E_10 = 1,  // "1e-10"
+};
 enum Epilogue {
     ACC_SB_SA_BIAS = 0,  // "acc*sB*sA+bias"
     SA_SBACC_FMA = 1,    // "sA*(sB*acc) fma bias"
@@ -43,9 +53,15 @@ enum Epilogue {
 
 #ifdef INPUT  // kernels that quantize: INPUT is the Format of x
 
+#ifndef FLOOR_RULE
+#define FLOOR_RULE NO_FLOOR
+#endif
+#ifndef NAN_CODE_RULE
+#define NAN_CODE_RULE NAN_ZERO
+#endif
+
 using Input = Storage<INPUT>::type;
 
-static_assert(ROUNDING_RULE == RNE, "only round to nearest even is written");
 static_assert(ARITHMETIC_RULE == IN_FP32 || INPUT == FP16, "input arithmetic is for fp16 only");
 
 // Rounds to the dtype in which the dialect computes.
@@ -74,7 +90,7 @@ constexpr bool divides(int rule) { return rule == X_OVER_S; }
 // q = fma(x, r, x t) lies within one ulp of x/s, x - q s is exact, and fma(x - q s, r, q) is x/s
 // correctly rounded (Markstein 1990; Handbook of Floating-Point Arithmetic, section 4.7). This
 // needs s far from the ends of the exponent range and |x/s| <= 256 and not tiny; a quotient below
-// 1/4 may come out a few ulps off, which no code can tell: it is 0.
+// 1/4 may come out a few ulps off, which no code can tell: it is 0, rounded to nearest or cut.
 __device__ inline void prepare_division(Multiplier& m) {
     m.fast = m.factor >= 0x1p-64f && m.factor <= 0x1p64f;
     m.inverse = __frcp_rn(m.factor);
@@ -86,8 +102,9 @@ __device__ inline float divide_fast(float x, const Multiplier& m) {
     return __fmaf_rn(__fmaf_rn(-q, m.factor, x), m.inverse, q);
 }
 
-// The multiplier of a group whose largest magnitude has these bits.
+// The multiplier of a group whose largest magnitude has these bits. A NaN lies above the floor.
 __device__ inline Multiplier make_multiplier(unsigned amax_bits) {
+    if (FLOOR_RULE == FLOOR_1E_10) amax_bits = max(amax_bits, __float_as_uint(1e-10f));
     const float amax = __uint_as_float(amax_bits);
     const bool nan = amax != amax;
     Multiplier m = {};
@@ -123,10 +140,18 @@ __device__ inline bool fast_given(const Multiplier& m) {
     return !divides(STATIC_MULTIPLIER_RULE) || ARITHMETIC_RULE == IN_INPUT || m.fast;
 }
 
-// Rounds and clamps. cvt.rni.s32.f32 gives 0 for NaN and saturates.
+// To an integer, 0 for NaN; what int32 cannot hold saturates.
+__device__ inline int to_integer(float value) {
+    return ROUNDING_RULE == TRUNCATE ? __float2int_rz(value) : __float2int_rn(value);
+}
+
+// Rounds and clamps. fmaxf gives its other operand for NaN.
 __device__ inline int to_code(float quotient) {
     const int lowest = CLAMP_RULE == SYMMETRIC ? -127 : -128;
-    return min(max(__float2int_rn(narrow(quotient)), lowest), 127);
+    const float kept = narrow(quotient);
+    if (NAN_CODE_RULE == NAN_LOW)
+        return min(to_integer(fmaxf(kept, static_cast<float>(lowest))), 127);
+    return min(max(to_integer(kept), lowest), 127);
 }
 
 // The code of x by its group's own amax: |x| <= amax (or x is NaN).

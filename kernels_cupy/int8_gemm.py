@@ -5,10 +5,12 @@ Shapes, dtypes and errors are those of reference/int8_gemm.py.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from kernels_cupy.configuration import COPIES, Configuration, speaking
 from kernels_cupy.geometry import (
     S32,
     ceil_div,
@@ -20,7 +22,7 @@ from kernels_cupy.geometry import (
 )
 from kernels_cupy.launch import Dim, empty, kernel, run
 from reference.dialects import Dialect
-from reference.validate import check_epilogue, check_gemm, check_gemm_dequant
+from reference.validate import FLOATS, check_epilogue, check_gemm, check_gemm_dequant
 
 SOURCE = "int8_gemm.cu"
 EPILOGUE = "int8_epilogue.cu"
@@ -148,3 +150,27 @@ def gemm_dequant_mma(
     Returns out_dtype (M, N).
     """
     return _fused("gemm_mma", a, b, (a_scales, b_scales, bias), dialect, out_dtype)
+
+
+def configurations(full: bool) -> Iterator[Configuration]:
+    """See configuration.py."""
+    for copy in COPIES:
+        told = gemm_defines(copy)
+        for name in TILES:
+            if name == "gemm_naive" and copy > 1:
+                continue
+            variant = name.removeprefix("gemm_")
+            yield Configuration("int8.gemm", variant, SOURCE, name, told, "", f"copy {copy}")
+    for spoken in speaking(full, "ieee", "vllm"):
+        for out_dtype in FLOATS if full else ("fp32", "fp16"):
+            for copy in COPIES if full else (16,):
+                told = fused_defines(spoken, out_dtype, copy)
+                for variant in ("tiled", "mma"):
+                    path = f"copy {copy} to {out_dtype}"
+                    op, name = "int8.gemm_dequant", f"gemm_{variant}"
+                    yield Configuration(op, variant, SOURCE, name, told, spoken.name, path)
+        for out_dtype in FLOATS:
+            for vector in (4, 1):
+                told = epilogue_defines(spoken, out_dtype, vector)
+                op, path = "int8.epilogue", f"{out_dtype} x{vector}"
+                yield Configuration(op, "", EPILOGUE, "epilogue", told, spoken.name, path)

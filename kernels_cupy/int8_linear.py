@@ -5,17 +5,19 @@ Shapes, dtypes and errors are those of reference/int8_linear.py.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from kernels_cupy.configuration import Configuration, speaking
 from kernels_cupy.geometry import ceil_div, copy_width, format_code, rules, vector_width
 from kernels_cupy.int8_gemm import epilogue, gemm_dequant_mma, gemm_mma
 from kernels_cupy.int8_quantize import FIELDS, VECTOR_BYTES, quantize_per_token
 from kernels_cupy.launch import empty, kernel, run
 from reference.dialects import Dialect
 from reference.numerics import DTYPES, dtype_name
-from reference.validate import check_linear
+from reference.validate import FLOATS, check_linear
 
 SOURCE = "int8_linear.cu"
 TILE, THREADS = 64, 256
@@ -96,3 +98,15 @@ def linear_prologue(
     arrays = x, w_codes, w_scales, bias, out
     run(SOURCE, "linear_prologue", told, grid, (THREADS,), (*arrays, *map(np.int32, (M, N, K))))
     return out
+
+
+def configurations(full: bool) -> Iterator[Configuration]:
+    """See configuration.py."""
+    for spoken in speaking(full, "ieee", "vllm"):
+        for dtype in spoken.inputs if full else ("fp16",):
+            for level in levels(dtype):
+                for out_dtype in FLOATS if full else (dtype,):
+                    told = defines(spoken, dtype, level, out_dtype)
+                    path = f"{dtype} x{level[0]} copy {level[1]} to {out_dtype}"
+                    op, name = "int8.linear", "linear_prologue"
+                    yield Configuration(op, "prologue", SOURCE, name, told, spoken.name, path)

@@ -5,19 +5,27 @@ Shapes, dtypes and errors are those of reference/int8_quantize.py.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from kernels_cupy.configuration import Configuration, speaking, widths
 from kernels_cupy.geometry import ceil_div, format_code, row_geometry, rules, vector_width
 from kernels_cupy.launch import empty, kernel, run, zeros
 from reference.dialects import Dialect
 from reference.numerics import DTYPES, dtype_name
-from reference.validate import check_dequantize, check_quantize, check_static
+from reference.validate import FLOATS, check_dequantize, check_quantize, check_static
 
 SOURCE = "int8_quantize.cu"
 DEQUANTIZE = "int8_dequantize.cu"
 FIELDS = ("arithmetic", "multiplier", "static_multiplier", "rounding", "clamp", "zero", "nan")
+ROW_KERNELS = {  # kernel in SOURCE -> op
+    "quantize_rows": "int8.quantize_per_token",
+    "tensor_maximum": "int8.quantize_per_tensor",
+    "quantize_tensor": "int8.quantize_per_tensor",
+    "quantize_static": "int8.quantize_static",
+}
 VECTOR_BYTES = 16
 MAXIMUM_BLOCK, MAXIMUM_GRID = 256, 1024  # of the per-tensor amax: 4 vectors a thread, at most
 
@@ -94,3 +102,30 @@ def dequantize(codes: Any, scales: Any, *, dialect: str = "ieee", out_dtype: str
     told = dequantize_defines(out_dtype, vector)
     run(DEQUANTIZE, "dequantize", told, grid, block, (codes, scales, out, *sizes))
     return out
+
+
+def configurations(full: bool) -> Iterator[Configuration]:
+    """See configuration.py."""
+    for spoken in speaking(full, "ieee", "vllm", "article_torch"):
+        for dtype in spoken.inputs:
+            for vector in widths(dtype):
+                if not full and not _typical(spoken.name, dtype, vector):
+                    continue
+                told = defines(spoken, dtype, vector)
+                path = f"{dtype} x{vector}"
+                for kernel_name, op in ROW_KERNELS.items():
+                    yield Configuration(op, "", SOURCE, kernel_name, told, spoken.name, path)
+    for out_dtype in FLOATS:
+        every = widths(out_dtype)
+        for vector in every if full else (every[0], 1):
+            told = dequantize_defines(out_dtype, vector)
+            path = f"{out_dtype} x{vector}"
+            yield Configuration("int8.dequantize", "", DEQUANTIZE, "dequantize", told, "", path)
+
+
+def _typical(dialect: str, dtype: str, vector: int) -> bool:
+    """Every dtype at its widest in ieee; fp16 also narrower and in the other dialects."""
+    widest = vector == widths(dtype)[0]
+    if dialect == "ieee":
+        return widest or (dtype == "fp16" and vector in (4, 1))
+    return widest and dtype == "fp16"

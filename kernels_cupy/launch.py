@@ -48,7 +48,7 @@ def kernel(op: str, variant: str = "", dialects: Sequence[str] | None = None) ->
     or all CuPy's, inside its NVTX range.
     """
     label = f"{WING}/{variant}" if variant else WING
-    names = tuple(arg.name for arg in get_op(op).inputs)
+    names = tuple(arg.name for arg in get_op(op).arrays())
 
     def join(function: F) -> F:
         signature = inspect.signature(function)

@@ -41,6 +41,20 @@ def _kept(dtype: str, dialect: Dialect) -> DeviceFunction:
     return {"fp32": as_is, "input": through_dtype}[dialect.arithmetic]
 
 
+def floor_function(dialect: Dialect) -> DeviceFunction:
+    """Device function: bits of a group's amax -> the same, raised to the dialect's floor.
+
+    Bits as `magnitude` orders them, of fp32: NaN lies above every floor.
+    """
+    least = {"none": 0, "1e-10": int(np.float32(1e-10).view(np.int32))}[dialect.floor]
+
+    @device
+    def raised(bits: Any) -> Any:
+        return max(bits, int32(least)) if least else bits
+
+    return raised
+
+
 def scale_function(dtype: str, dialect: Dialect) -> DeviceFunction:
     """Device function: amax -> scale."""
     kept = _kept(dtype, dialect)
@@ -77,22 +91,34 @@ def factor_function(dialect: Dialect) -> DeviceFunction:
 
 def code_function(dtype: str, dialect: Dialect, multiplier: str) -> DeviceFunction:
     """Device function: (bits of x, factor) -> code, int32 within the clamp."""
-    low, high = dialect.clamp_range
-    to_float, kept = widen(dtype), _kept(dtype, dialect)
+    to_float, kept, rounded = widen(dtype), _kept(dtype, dialect), _rounded(dialect)
     divides = {"x/s": True, "x*(1/s)": False, "x*(127/amax)": False}[multiplier]
-    to_int = {"rne": libdevice.float2int_rn}[dialect.rounding]
 
     @device
     def divided(bits: Any, factor: Any) -> Any:
-        quotient = kept(libdevice.fdiv_rn(to_float(bits), factor))
-        return int32(min(max(to_int(quotient), int32(low)), int32(high)))
+        return rounded(kept(libdevice.fdiv_rn(to_float(bits), factor)))
 
     @device
     def multiplied(bits: Any, factor: Any) -> Any:
-        product = kept(libdevice.fmul_rn(to_float(bits), factor))
-        return int32(min(max(to_int(product), int32(low)), int32(high)))
+        return rounded(kept(libdevice.fmul_rn(to_float(bits), factor)))
 
     return divided if divides else multiplied
+
+
+def _rounded(dialect: Dialect) -> DeviceFunction:
+    """Device function: quotient -> code, int32 within the clamp."""
+    low, high = dialect.clamp_range
+    to_int = {"rne": libdevice.float2int_rn, "truncate": libdevice.float2int_rz}[dialect.rounding]
+
+    @device
+    def nan_is_zero(quotient: Any) -> Any:
+        return int32(min(max(to_int(quotient), int32(low)), int32(high)))
+
+    @device
+    def nan_is_low(quotient: Any) -> Any:
+        return int32(min(to_int(libdevice.fmaxf(quotient, float32(low))), int32(high)))
+
+    return {"zero": nan_is_zero, "low": nan_is_low}[dialect.nan_code]
 
 
 def epilogue_function(order: str, out_dtype: str) -> DeviceFunction:

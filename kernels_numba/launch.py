@@ -46,7 +46,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 def entry(op: str, variant: str = "") -> Callable[[F], F]:
     """Wraps the public function of one kernel: placement of its arrays, NVTX range."""
     label = f"{WING}/{variant}" if variant else WING
-    names = tuple(arg.name for arg in get_op(op).inputs)
+    names = tuple(arg.name for arg in get_op(op).arrays())
 
     def wrap(function: F) -> F:
         signature = inspect.signature(function)

@@ -21,7 +21,8 @@ from reference.op import Op, Recipe, recipe
 
 # Sizes at which kernels break: one, and the neighbours of powers of two.
 EDGES = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257)
-LARGEST = {"M": 70, "N": 140, "K": 700}  # per symbol; others as K
+# Per symbol, others as K. Q groups of G elements, a batch of B, P panels of 8 columns.
+LARGEST = {"M": 70, "N": 140, "K": 700, "Q": 9, "G": 260, "B": 4, "P": 17}
 LIMIT = 1 << 19  # product of a case's sizes
 SEEDS = 1 << 16
 
@@ -77,7 +78,7 @@ def cases(
 def _deep(op: Op, dialect: str) -> list[Recipe]:
     """Sums that leave float32's exact integers, and int32 where the dialect wraps."""
     summed = [arg for arg in op.inputs if "K" in arg.shape and "s8" in arg.dtypes]
-    if len(summed) < 2 or "saturating" not in op.kinds:
+    if len(summed) < 2 or "saturating" not in op.kinds or set(op.dims) != {"M", "N", "K"}:
         return []
     found = [recipe("saturating", M=2, N=3, K=K) for K in (1103, 2103)]
     if get_dialect(dialect).k_overflow == "wrap":

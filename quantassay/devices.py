@@ -59,12 +59,12 @@ def name(device: str) -> str:
 
 
 def send(array: Any, device: str, shift: int = 0) -> Any:
-    """A copy of a NumPy array (or None) as the device's kernels take it.
+    """A copy of a NumPy array as the device's kernels take it; None and numbers as they are.
 
     It starts `shift` elements past a 256-byte boundary.
     """
-    if array is None:
-        return None
+    if not isinstance(array, np.ndarray):
+        return array
     xp = np if device == "emulator" else importlib.import_module("cupy")
     spare = BOUNDARY // array.dtype.itemsize
     memory = xp.empty(array.size + shift + spare, array.dtype)

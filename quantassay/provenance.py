@@ -8,14 +8,14 @@ scale, or one per row) goes with the first axis of the output.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quantassay.values import number, place, show
-from reference.op import Arg, Op
+from reference.op import Arg, Op, solve
 
 Array = NDArray[Any]
 Place = tuple[int | None, ...]
@@ -35,10 +35,13 @@ def provenance(
     """
     declared = next(arg for arg in op.outputs if arg.name == output)
     symbols = {s: i for s, i in zip(declared.shape, index, strict=True) if isinstance(s, str)}
+    symbols |= _groups(declared, op.inputs, inputs, symbols)
     lines = []
     for arg in op.inputs:
         array = inputs.get(arg.name)
-        if array is not None:
+        if arg.scalar:
+            lines.append(f"{arg.name} = {array}")
+        elif array is not None:
             lines.append(_describe(arg.name, array, _where(arg, array.shape, symbols, index)))
     for arg in op.outputs:
         array = expected[arg.name]
@@ -49,16 +52,37 @@ def provenance(
     return lines
 
 
+def _groups(
+    output: Arg, args: Sequence[Arg], inputs: Mapping[str, Any], symbols: Mapping[str, int]
+) -> dict[str, int]:
+    """The group that an element lies in: of the side "Q*G", element i is of group i // G."""
+    dims = {arg.symbol: int(inputs[arg.name]) for arg in args if arg.symbol}
+    sides: list[tuple[str, int]] = []
+    for arg in args:
+        array = inputs.get(arg.name)
+        if isinstance(array, np.ndarray) and array.ndim == len(arg.shape):
+            sides += [
+                (s, n) for s, n in zip(arg.shape, array.shape, strict=True) if isinstance(s, str)
+            ]
+    solve(sides, dims)
+    found = {}
+    for formula, place_ in symbols.items():
+        group, _, size = formula.partition("*")
+        if size in dims:
+            found[group] = place_ // dims[size]
+    return found
+
+
 def _where(
     arg: Arg, shape: tuple[int, ...], symbols: Mapping[str, int], index: tuple[int, ...]
 ) -> Place:
     """Index per axis; None along an axis that the output element is summed or reduced over."""
     where: list[int | None] = []
     for symbol, side in zip(arg.shape, shape, strict=True):
-        if symbol in symbols:
-            where.append(symbols[str(symbol)])
-        elif side == 1:
+        if side == 1:
             where.append(0)
+        elif symbol in symbols:
+            where.append(symbols[str(symbol)])
         else:
             where.append(index[0] if symbol == "S" else None)
     return tuple(where)

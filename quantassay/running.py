@@ -121,7 +121,7 @@ def call(
 def _changed(inputs: Mapping[str, Any], sent: Mapping[str, Any]) -> str:
     """What the kernel changed in its inputs, in words; empty if nothing."""
     for name, original in inputs.items():
-        if original is None:
+        if not isinstance(original, np.ndarray):
             continue
         after = devices.fetch(sent[name])
         mask = differing(after, original)

@@ -3,7 +3,13 @@
 Importing this package registers every op. It imports nothing else of this project.
 """
 
-from reference import int8_gemm, int8_linear, int8_quantize
+from reference import (
+    int8_gemm,
+    int8_gemm_azp,
+    int8_gemm_requantize,
+    int8_linear,
+    int8_quantize,
+)
 from reference.dialects import DIALECTS, Dialect, dialect
 from reference.op import OPS, Arg, Kernel, Op, Recipe, get_op, implements, kernels, recipe, register
 
@@ -19,6 +25,8 @@ __all__ = [
     "get_op",
     "implements",
     "int8_gemm",
+    "int8_gemm_azp",
+    "int8_gemm_requantize",
     "int8_linear",
     "int8_quantize",
     "kernels",

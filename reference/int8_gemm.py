@@ -5,6 +5,9 @@ Contract:
     acc[m, n] = sum over k of a[m, k] * b[n, k]         exact in int32; weights are K-major
     out[m, n] = round(epilogue(acc, a_scales[m], b_scales[n], bias[n]))
 
+Either scale may be one for the whole tensor: an array of one element.
+
+
 - Sums are exact. Up to K = 131,071 no sum of s8 products can leave int32; beyond that the dialect
   refuses or wraps (two's complement, as the hardware does). Any order of summation gives the same
   bits.
@@ -19,6 +22,7 @@ Contract:
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,7 +32,13 @@ from reference import recipes
 from reference.dialects import DIALECTS, Dialect
 from reference.numerics import Float32, canonical_nan, fma32, int_gemm, round_to
 from reference.op import Arg, Op, Recipe, recipe, register
-from reference.validate import FLOATS, check_epilogue, check_gemm, check_gemm_dequant
+from reference.validate import (
+    FLOATS,
+    check_epilogue,
+    check_gemm,
+    check_gemm_batched,
+    check_gemm_dequant,
+)
 
 Codes = NDArray[np.int8]
 Accumulators = NDArray[np.int32]
@@ -44,6 +54,15 @@ def gemm(a: Codes, b: Codes, *, dialect: str = "ieee") -> Accumulators:
     return int_gemm(a, b)
 
 
+def gemm_batched(a: Codes, b: Codes, *, dialect: str = "ieee") -> Accumulators:
+    """`gemm` of each pair of matrices.
+
+    a: s8 (B, M, K); b: s8 (B, N, K). Returns s32 (B, M, N). Raises as `gemm`.
+    """
+    check_gemm_batched(a, b, dialect)
+    return np.stack([int_gemm(one, other) for one, other in zip(a, b, strict=True)])
+
+
 def epilogue(
     acc: Accumulators,
     a_scales: Float32,
@@ -55,11 +74,11 @@ def epilogue(
 ) -> NDArray[Any]:
     """Dequantizes accumulators per token and per channel.
 
-    acc: s32 (M, N); a_scales: fp32 (M,); b_scales: fp32 (N,); bias: fp32 (N,) or None.
-    Returns out_dtype (M, N).
+    acc: s32 (M, N); a_scales: fp32 (M,) or (1,); b_scales: fp32 (N,) or (1,); bias: fp32 (N,) or
+    None. Returns out_dtype (M, N).
     """
     spoken = check_epilogue(acc, a_scales, b_scales, bias, dialect, out_dtype)
-    return _epilogue(acc, a_scales, b_scales, bias, spoken, out_dtype)
+    return round_to(scaled(acc, a_scales, b_scales, bias, spoken), out_dtype)
 
 
 def gemm_dequant(
@@ -77,17 +96,13 @@ def gemm_dequant(
     a: s8 (M, K); b: s8 (N, K); the rest as in `epilogue`. Returns out_dtype (M, N).
     """
     spoken = check_gemm_dequant(a, b, a_scales, b_scales, bias, dialect, out_dtype)
-    return _epilogue(int_gemm(a, b), a_scales, b_scales, bias, spoken, out_dtype)
+    return round_to(scaled(int_gemm(a, b), a_scales, b_scales, bias, spoken), out_dtype)
 
 
-def _epilogue(
-    acc: Accumulators,
-    a_scales: Float32,
-    b_scales: Float32,
-    bias: Float32 | None,
-    spoken: Dialect,
-    out_dtype: str,
-) -> NDArray[Any]:
+def scaled(
+    acc: Accumulators, a_scales: Float32, b_scales: Float32, bias: Float32 | None, spoken: Dialect
+) -> Float32:
+    """The epilogue's fp32 value (M, N), before it is rounded to an output dtype. Unchecked."""
     with np.errstate(all="ignore"):
         wide = acc.astype(np.float32)
         first, second = _factors(a_scales[:, None], b_scales[None, :], spoken)
@@ -97,7 +112,7 @@ def _epilogue(
         else:
             wide = wide * second
             wide = wide if bias is None else wide + bias
-        return round_to(canonical_nan(wide), out_dtype)
+        return canonical_nan(wide)
 
 
 def _factors(a_scale: Float32, b_scale: Float32, spoken: Dialect) -> tuple[Float32, Float32]:
@@ -107,23 +122,25 @@ def _factors(a_scale: Float32, b_scale: Float32, spoken: Dialect) -> tuple[Float
     return b_scale, a_scale
 
 
-def _build_gemm(made: Recipe) -> dict[str, Any]:
+def build_gemm(made: Recipe) -> dict[str, Any]:
+    """a and b of a recipe's M, N and K."""
     M, N, K = made.dim("M"), made.dim("N"), made.dim("K")
     return {"a": recipes.codes(made, M, K, 1), "b": recipes.codes(made, N, K, 2)}
 
 
-def _build_vectors(made: Recipe) -> dict[str, Any]:
+def build_vectors(made: Recipe) -> dict[str, Any]:
+    """a_scales, b_scales (now and then one for all) and bias (or None) of a recipe's M and N."""
     M, N = made.dim("M"), made.dim("N")
     rng = np.random.default_rng(made.seed)
     bias = rng.standard_normal(N).astype(np.float32) if made.seed % 3 else None
     return {
-        "a_scales": recipes.scales(made, M, 3),
-        "b_scales": recipes.scales(made, N, 4),
+        "a_scales": recipes.scales(made, 1 if made.seed % 5 == 2 else M, 3),
+        "b_scales": recipes.scales(made, 1 if made.seed % 7 == 3 else N, 4),
         "bias": bias,
     }
 
 
-def _cancel(made: Recipe, acc: Accumulators, vectors: dict[str, Any]) -> None:
+def cancel(made: Recipe, acc: Accumulators, vectors: dict[str, Any]) -> None:
     """The bias that makes a fused and an unfused sum differ: minus the rounded product."""
     if made.kind == "cancel":
         product = epilogue(acc, vectors["a_scales"], vectors["b_scales"])
@@ -132,14 +149,20 @@ def _cancel(made: Recipe, acc: Accumulators, vectors: dict[str, Any]) -> None:
 
 def _build_epilogue(made: Recipe) -> dict[str, Any]:
     acc = recipes.accumulators(made, made.dim("M"), made.dim("N"))
-    vectors = _build_vectors(made)
-    _cancel(made, acc, vectors)
+    vectors = build_vectors(made)
+    cancel(made, acc, vectors)
     return {"acc": acc, **vectors}
 
 
+def _build_batched(made: Recipe) -> dict[str, Any]:
+    B, M, N, K = (made.dim(symbol) for symbol in "BMNK")
+    a, b = recipes.codes(made, B * M, K, 1), recipes.codes(made, B * N, K, 2)
+    return {"a": a.reshape(B, M, K), "b": b.reshape(B, N, K)}
+
+
 def _build_gemm_dequant(made: Recipe) -> dict[str, Any]:
-    codes, vectors = _build_gemm(made), _build_vectors(made)
-    _cancel(made, int_gemm(codes["a"], codes["b"]), vectors)
+    codes, vectors = build_gemm(made), build_vectors(made)
+    cancel(made, int_gemm(codes["a"], codes["b"]), vectors)
     return {**codes, **vectors}
 
 
@@ -171,8 +194,8 @@ _A = Arg("a", ("M", "K"), ("s8",))
 _B = Arg("b", ("N", "K"), ("s8",))
 _ACC = Arg("acc", ("M", "N"), ("s32",))
 VECTORS = (
-    Arg("a_scales", ("M",), ("fp32",)),
-    Arg("b_scales", ("N",), ("fp32",)),
+    Arg("a_scales", ("M",), ("fp32",), broadcast=True),
+    Arg("b_scales", ("N",), ("fp32",), broadcast=True),
     Arg("bias", ("N",), ("fp32",), optional=True),
 )
 OUT = Arg("out", ("M", "N"), FLOATS)
@@ -186,10 +209,30 @@ GEMM = register(
         outputs=(_ACC,),
         options=_DIALECT,
         work={"int8_tensor": "2*M*N*K"},
-        build=_build_gemm,
+        build=build_gemm,
         kinds=recipes.CODE_KINDS,
         hostile=hostile_gemm(recipes.CODE_KINDS),
         dims=("M", "N", "K"),
+        takes=("codes", "w_codes"),
+        gives=("acc",),
+    )
+)
+BATCHED = register(
+    Op(
+        name="int8.gemm_batched",
+        oracle=gemm_batched,
+        contract="a[i] @ b[i].T exactly, in int32, for each i",
+        inputs=(Arg("a", ("B", "M", "K"), ("s8",)), Arg("b", ("B", "N", "K"), ("s8",))),
+        outputs=(Arg("acc", ("B", "M", "N"), ("s32",)),),
+        options=_DIALECT,
+        work={"int8_tensor": "2*B*M*N*K"},
+        build=_build_batched,
+        kinds=recipes.CODE_KINDS,
+        hostile=tuple(
+            replace(made, dims=(("B", 1 + number % 3), *made.dims))
+            for number, made in enumerate(hostile_gemm(recipes.CODE_KINDS))
+        ),
+        dims=("B", "M", "N", "K"),
     )
 )
 EPILOGUE = register(
@@ -205,6 +248,8 @@ EPILOGUE = register(
         kinds=recipes.EPILOGUE_KINDS,
         hostile=hostile_gemm(recipes.EPILOGUE_KINDS),
         dims=("M", "N"),
+        takes=("acc", "scales", "w_scales", "bias"),
+        gives=("out",),
     )
 )
 GEMM_DEQUANT = register(
@@ -220,5 +265,7 @@ GEMM_DEQUANT = register(
         kinds=recipes.EPILOGUE_KINDS,
         hostile=hostile_gemm(recipes.EPILOGUE_KINDS),
         dims=("M", "N", "K"),
+        takes=("codes", "w_codes", "scales", "w_scales", "bias"),
+        gives=("out",),
     )
 )

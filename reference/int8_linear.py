@@ -38,8 +38,8 @@ def linear(
 ) -> NDArray[Any]:
     """x @ dequantize(w).T + bias through int8.
 
-    x: fp32, fp16 or bf16 (M, K); w_codes: s8 (N, K); w_scales: fp32 (N,); bias: fp32 (N,) or None.
-    Returns out_dtype (M, N).
+    x: fp32, fp16 or bf16 (M, K); w_codes: s8 (N, K); w_scales: fp32 (N,) or (1,); bias: fp32 (N,)
+    or None. Returns out_dtype (M, N).
     """
     check_linear(x, w_codes, w_scales, bias, dialect, out_dtype)
     codes, scales = quantize_per_token(x, dialect=dialect)
@@ -53,7 +53,7 @@ def _build(made: Recipe) -> dict[str, Any]:
     return {
         "x": recipes.floats(made, M, K),
         "w_codes": recipes.codes(made, N, K, 2),
-        "w_scales": recipes.scales(made, N, 4),
+        "w_scales": recipes.scales(made, 1 if made.seed % 7 == 3 else N, 4),
         "bias": rng.standard_normal(N).astype(np.float32) if made.seed % 3 else None,
     }
 
@@ -66,7 +66,7 @@ LINEAR = register(
         inputs=(
             Arg("x", ("M", "K"), FLOATS),
             Arg("w_codes", ("N", "K"), ("s8",)),
-            Arg("w_scales", ("N",), ("fp32",)),
+            Arg("w_scales", ("N",), ("fp32",), broadcast=True),
             Arg("bias", ("N",), ("fp32",), optional=True),
         ),
         outputs=(OUT,),
@@ -77,5 +77,7 @@ LINEAR = register(
         hostile=hostile_gemm(recipes.KINDS, FLOATS),
         dims=("M", "N", "K"),
         dtypes=FLOATS,
+        takes=("x", "w_codes", "w_scales", "bias"),
+        gives=("out",),
     )
 )

@@ -175,7 +175,9 @@ _DYNAMIC = (
 )
 
 
-def _dynamic(name: str, oracle: Any, x: str, rows: str, scales: str | int, group: str) -> Op:
+def _dynamic(
+    name: str, oracle: Any, x: str, rows: str, scales: str | int, group: str, gives: tuple[str, ...]
+) -> Op:
     return register(
         Op(
             name=f"int8.{name}",
@@ -190,15 +192,33 @@ def _dynamic(name: str, oracle: Any, x: str, rows: str, scales: str | int, group
             hostile=_hostile(rows, "K"),
             dims=(rows, "K"),
             dtypes=FLOATS,
+            takes=(x,),
+            gives=gives,
         )
     )
 
 
-PER_TOKEN = _dynamic("quantize_per_token", quantize_per_token, "x", "M", "M", "row")
-PER_CHANNEL = _dynamic(
-    "quantize_per_channel", quantize_per_channel, "w", "N", "N", "output channel"
+PER_TOKEN = _dynamic(
+    "quantize_per_token", quantize_per_token, "x", "M", "M", "row", ("codes", "scales")
 )
-PER_TENSOR = _dynamic("quantize_per_tensor", quantize_per_tensor, "x", "M", 1, "tensor")
+PER_CHANNEL = _dynamic(
+    "quantize_per_channel",
+    quantize_per_channel,
+    "w",
+    "N",
+    "N",
+    "output channel",
+    ("w_codes", "w_scales"),
+)
+PER_TENSOR = _dynamic(
+    "quantize_per_tensor",
+    quantize_per_tensor,
+    "x",
+    "M",
+    1,
+    "tensor",
+    ("tensor_codes", "tensor_scales"),
+)
 STATIC = register(
     Op(
         name="int8.quantize_static",
@@ -213,6 +233,8 @@ STATIC = register(
         hostile=_hostile("M", "K"),
         dims=("M", "K"),
         dtypes=FLOATS,
+        takes=("x", "scales"),
+        gives=("static_codes",),
     )
 )
 DEQUANTIZE = register(
@@ -232,5 +254,7 @@ DEQUANTIZE = register(
             for M, K in ((1, 1), (3, 7), (17, 48))
         ),
         dims=("M", "K"),
+        takes=("codes", "scales"),
+        gives=("dequantized",),
     )
 )

@@ -12,6 +12,7 @@ import ast
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -24,14 +25,28 @@ Arrays = dict[str, Any]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+SCALARS = ("int", "float")  # dtypes of an Arg that is a Python number
+
+
 @dataclass(frozen=True)
 class Arg:
-    """One array of an op: its name, its shape in symbols or numbers, the dtypes it may have."""
+    """One argument of an op: its name, its shape in symbols, formulas or numbers, its dtypes.
+
+    An optional one may be None. One with `broadcast` may have a single element where its shape says
+    more. One of shape () and dtype "int" or "float" is a Python number, not an array; it moves no
+    bytes, and `symbol` is the size that it states, if any ("G" of a group size).
+    """
 
     name: str
     shape: tuple[str | int, ...]
     dtypes: tuple[str, ...]
     optional: bool = False
+    broadcast: bool = False
+    symbol: str = ""
+
+    @property
+    def scalar(self) -> bool:
+        return self.dtypes[0] in SCALARS
 
     def extent(self, dims: Mapping[str, int]) -> int:
         """Number of elements at the given sizes."""
@@ -68,7 +83,12 @@ def recipe(kind: str, *, seed: int = 0, dtype: str = "fp32", **dims: int) -> Rec
 
 @dataclass(frozen=True)
 class Op:
-    """The declaration of an op. `oracle(*inputs, **options)` gives one array or a tuple."""
+    """The declaration of an op. `oracle(*inputs, **options)` gives one array or a tuple.
+
+    takes, gives: what of a linear layer feeds its inputs and what its outputs are to later ops, one
+    name per input and per output (bench/workloads.py lists a layer's own); an op without `takes`
+    does not run on layers.
+    """
 
     name: str
     oracle: Callable[..., Any]
@@ -82,6 +102,17 @@ class Op:
     hostile: tuple[Recipe, ...] = ()
     dims: tuple[str, ...] = ("M", "K")
     dtypes: tuple[str, ...] = ("fp32",)
+    takes: tuple[str, ...] = ()
+    gives: tuple[str, ...] = ()
+
+    @property
+    def scheme(self) -> str:
+        """Name of the file that declares it, the same in every room: "int8_quantize"."""
+        return self.oracle.__module__.rpartition(".")[2]
+
+    def arrays(self) -> tuple[Arg, ...]:
+        """The inputs that are arrays."""
+        return tuple(arg for arg in self.inputs if not arg.scalar)
 
     def output_names(self) -> tuple[str, ...]:
         return tuple(arg.name for arg in self.outputs)
@@ -101,11 +132,11 @@ class Op:
     def traffic(self, dims: Mapping[str, int], dtypes: Mapping[str, str] | None = None) -> Traffic:
         """Bytes of every argument at the given sizes; `dtypes` chooses where several are allowed.
 
-        Optional inputs count only if `dtypes` names them.
+        Optional inputs count only if `dtypes` names them; those that may be broadcast in full.
         """
         chosen = dict(dtypes or {})
         sizes: dict[str, int] = {}
-        for arg in (*self.inputs, *self.outputs):
+        for arg in (*self.arrays(), *self.outputs):
             if arg.optional and arg.name not in chosen:
                 continue
             name = chosen.get(arg.name, arg.dtypes[0])
@@ -244,3 +275,15 @@ def evaluate(formula: str, dims: Mapping[str, int]) -> int:
         raise ValueError(f"formula {formula!r}: only integers, symbols and + - * // are allowed")
 
     return value(ast.parse(formula, mode="eval").body)
+
+
+def solve(formulas: Sequence[tuple[str, int]], dims: dict[str, int]) -> None:
+    """Adds to `dims` what sides of arrays tell: ("M", 5) M itself, ("Q*G", 12) one factor of two
+    once the other is known.
+    """
+    for formula, side in sorted(formulas, key=lambda pair: "*" in pair[0]):
+        unknown = [name for name in formula.split("*") if name not in dims]
+        if len(unknown) == 1 and unknown[0].isidentifier():
+            known = [dims[name] for name in formula.split("*") if name in dims]
+            if side % prod(known) == 0:
+                dims[unknown[0]] = side // prod(known)

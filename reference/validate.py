@@ -77,11 +77,7 @@ def check_static(x: Any, scales: Any, dialect_name: str) -> Dialect:
     """As `check_quantize`, and scales: fp32, one for all or one per row, finite and > 0."""
     spoken = check_quantize(x, dialect_name)
     _check_scales("scales", scales, int(x.shape[0]))
-    values = scales.get() if hasattr(scales, "get") else scales
-    bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
-    if bad.size:
-        where = int(bad[0])
-        raise ValueError(f"scales: got {values[where]} at index {where}; allowed: finite and > 0")
+    values = check_positive("scales", scales)
     if spoken.arithmetic == "input":
         inexact = np.flatnonzero(values.astype(x.dtype).astype(np.float32) != values)
         if inexact.size:
@@ -91,6 +87,17 @@ def check_static(x: Any, scales: Any, dialect_name: str) -> Dialect:
                 f"{spoken.name}: values of {dtype_name(x.dtype)}, the dtype that it stores them in"
             )
     return spoken
+
+
+def check_positive(name: str, array: Any) -> Any:
+    """Every element finite and > 0. Returns the values as a NumPy array; reads device memory."""
+    values = array.get() if hasattr(array, "get") else array
+    bad = np.argwhere(~(np.isfinite(values) & (values > 0)))
+    if bad.size:
+        where = tuple(int(i) for i in bad[0])
+        index = where[0] if len(where) == 1 else where
+        raise ValueError(f"{name}: got {values[where]} at index {index}; allowed: finite and > 0")
+    return values
 
 
 def _check_scales(name: str, scales: Any, rows: int) -> None:
@@ -134,7 +141,9 @@ def _check_overflow(name: str, depth: int, spoken: Dialect) -> None:
 def check_epilogue(
     acc: Any, a_scales: Any, b_scales: Any, bias: Any, dialect_name: str, out_dtype: str
 ) -> Dialect:
-    """acc: s32 (M, N); a_scales: fp32 (M,); b_scales: fp32 (N,); bias: fp32 (N,) or None."""
+    """acc: s32 (M, N); a_scales: fp32 (M,) or (1,); b_scales: fp32 (N,) or (1,); bias: fp32 (N,) or
+    None.
+    """
     rows, columns = check_array("acc", acc, ("s32",), 2)
     _check_epilogue_vectors(rows, columns, a_scales, b_scales, bias)
     check_out_dtype(out_dtype)
@@ -145,10 +154,24 @@ def _check_epilogue_vectors(
     rows: int, columns: int, a_scales: Any, b_scales: Any, bias: Any, b_name: str = "b_scales"
 ) -> None:
     if a_scales is not None:
-        check_vector("a_scales", a_scales, {rows: "M, one per token"})
-    check_vector(b_name, b_scales, {columns: "N, one per output channel"})
+        check_vector("a_scales", a_scales, {1: "per-tensor", rows: "M, one per token"})
+    check_vector(b_name, b_scales, {1: "per-tensor", columns: "N, one per output channel"})
     if bias is not None:
         check_vector("bias", bias, {columns: "N, one per output channel"})
+
+
+def check_gemm_batched(a: Any, b: Any, dialect_name: str) -> Dialect:
+    """a: s8 (B, M, K); b: s8 (B, N, K); K as in `check_gemm`."""
+    batch, _, depth = check_array("a", a, ("s8",), 3)
+    others, _, other = check_array("b", b, ("s8",), 3)
+    if others != batch:
+        raise ValueError(
+            f"b: got {others} matrices (its first axis); allowed: {batch}, as many as a has"
+        )
+    _check_depth("a", depth, "b", other)
+    spoken = dialect(dialect_name)
+    _check_overflow("a", depth, spoken)
+    return spoken
 
 
 def check_gemm_dequant(
@@ -164,7 +187,9 @@ def check_gemm_dequant(
 def check_linear(
     x: Any, w_codes: Any, w_scales: Any, bias: Any, dialect_name: str, out_dtype: str
 ) -> Dialect:
-    """x: fp32, fp16 or bf16 (M, K); w_codes: s8 (N, K); w_scales, bias: fp32 (N,)."""
+    """x: fp32, fp16 or bf16 (M, K); w_codes: s8 (N, K); w_scales: fp32 (N,) or (1,); bias: fp32
+    (N,) or None.
+    """
     spoken = check_quantize(x, dialect_name)
     columns, depth = check_array("w_codes", w_codes, ("s8",), 2)
     _check_depth("x", int(x.shape[1]), "w_codes", depth)

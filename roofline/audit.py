@@ -14,8 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from kernels_cupy.catalogue import Configuration, catalogue
+from kernels_cupy.catalogue import catalogue
 from kernels_cupy.compile import ARCHS, cubin
+from kernels_cupy.configuration import Configuration
 from roofline.sass import TENSOR, Instruction, Loop, disassemble, find_loops
 
 

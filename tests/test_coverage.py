@@ -1,17 +1,18 @@
 """Every PTX basic block of every kernel of both wings runs, on inputs whose outputs are right.
 
-Contract: the cases below are run here and nowhere else is relied on; every output is compared with
-the oracle, bit for bit. Each compilation (dialect, dtypes, access width) counts by itself. Blocks
-that no valid input can reach are named in UNREACHABLE with the reason.
+Contract: the inputs of tests/reach, one file per scheme, are run here and nothing else is relied
+on; every output is compared with the oracle, bit for bit. Each compilation (dialect, dtypes, access
+width) counts by itself. Blocks that no valid input can reach are named in UNREACHABLE with the
+reason.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pytest
 
 import emulator
@@ -20,72 +21,14 @@ from quantassay.calling import Calling
 from quantassay.cases import dtypes_of, options_of
 from quantassay.loading import load_wings
 from quantassay.running import outcome
-from reference import get_op, recipe
-from reference.dialects import dialect as get_dialect
-from reference.op import Op, kernels
+from reference import get_op
+from reference.op import kernels
 
 WINGS = ("cupy", "numba")
 # (wing, kernel, first lines of the blocks) -> why no valid input reaches them.
 UNREACHABLE: Mapping[tuple[str, str], str] = {}
 
 load_wings()
-
-
-# --- inputs: (sizes, kinds) by what they reach. Access widths follow from K % 16, % 8, % 4, % 2;
-# tiles are 16, 64 and 128 wide; a row in registers ends at 4 vectors a thread.
-
-ROW_LENGTHS = (1, 3, 6, 12, 24, 40, 33, 257, 258, 260, 264, 1032, 4099, 4100, 4102, 4104)
-LONG_ROWS = (16500, 17001, 17002, 33001, 33002, 33004, 33008, 35000)
-DEPTHS = (  # by K % 16: a short sum, one for a pipeline, rows long enough for unrolled loops
-    (67, 259, 1153),
-    (70, 258, 1154),
-    (68, 260, 1156),
-    (72, 264, 1160),
-    (80, 272, 1168, 1776),
-)
-SHAPES = ((65, 65), (57, 57), (130, 130), (63, 70))
-EVEN_SHAPES = ((130, 132), (64, 64))  # N % 4 == 0
-SCALES = (2.0**-80, 2.0**80, 1.0, 2.0**-149)
-
-
-def inputs_of(op: Op, dtype: str, spoken: str) -> Iterator[Iterator[dict[str, Any]]]:
-    """Groups of inputs: those of a group reach the same compilations, the likelier first."""
-    if {"M", "N"} <= set(op.dims):
-        for depths in DEPTHS:
-            for shapes in (SHAPES, EVEN_SHAPES):
-                yield _products(op, dtype, depths, shapes)
-    else:
-        for K in (*ROW_LENGTHS, *LONG_ROWS):
-            yield _rows(op, dtype, K, spoken)
-
-
-def _products(
-    op: Op, dtype: str, depths: tuple[int, ...], shapes: tuple[tuple[int, int], ...]
-) -> Iterator[dict[str, Any]]:
-    def made(kind: str, shape: tuple[int, int], K: int, seed: int) -> dict[str, Any]:
-        M, N = shape
-        return op.build(recipe(kind, M=M, N=N, K=K, seed=seed, dtype=dtype))
-
-    yield made("normal", shapes[0], depths[0], 1)  # seeds: with a bias and without
-    for K in depths[2:]:
-        yield made("normal", (9, 8), K, 0)
-    for shape in shapes:
-        for K in depths[:2]:
-            for seed in (0, 1):
-                yield made("normal", shape, K, seed)
-    for kind in ("subnormal", "nan", "zeros"):
-        if kind in op.kinds:
-            yield made(kind, shapes[0], depths[0], 0)
-
-
-def _rows(op: Op, dtype: str, K: int, spoken: str) -> Iterator[dict[str, Any]]:
-    rows, side = op.dims[0], 1 if K in LONG_ROWS else 5
-    for number, kind in enumerate(op.kinds):
-        yield op.build(recipe(kind, K=K, seed=number, dtype=dtype, **{rows: side}))
-    if op.name == "int8.quantize_static" and get_dialect(spoken).arithmetic == "fp32":
-        made = op.build(recipe("normal", K=K, dtype=dtype, **{rows: side}))
-        for scale in SCALES:
-            yield {**made, "scales": np.array([scale], np.float32)}
 
 
 # --- running them
@@ -118,11 +61,12 @@ def run_wing(wing: str) -> Seen:
     emulator.coverage_reset()
     for kernel in kernels(wing=wing):
         op = get_op(kernel.op)
+        reach = importlib.import_module(f"tests.reach.{op.scheme}")
         for spoken in kernel.dialects:
             calling = Calling(kernel, op, spoken)
             for dtype in dtypes_of(op, spoken):
                 for options in options_of(op, spoken, calling.allowed):
-                    for group in inputs_of(op, dtype, spoken):
+                    for group in reach.inputs(op, dtype, spoken):
                         _run_group(calling, dict(options), group, seen)
     return seen
 

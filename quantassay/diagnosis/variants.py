@@ -160,8 +160,11 @@ def _operand(codes: Array, kind: str | None) -> Array:
 def epilogue(
     acc: Array, a_scales: Float32, b_scales: Float32, bias: Float32 | None, knobs: Settings
 ) -> Array:
-    """acc: s32 (M, N); a_scales: (M,); b_scales, bias: (N,). Returns out_dtype (M, N)."""
+    """acc: s32 (M, N); a_scales: (M,) or (1,); b_scales: (N,) or (1,); bias: (N,). Returns
+    out_dtype (M, N).
+    """
     M, N = acc.shape
+    a_scales, b_scales = np.resize(a_scales, M), np.resize(b_scales, N)
     a = FORMATS[knobs.get("a_scale_format", "fp32")](a_scales)
     b = FORMATS[knobs.get("b_scale_format", "fp32")](b_scales)
     a, b = (

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kernels_cupy.catalogue import Configuration
+    from kernels_cupy.configuration import Configuration
     from roofline.audit import AuditRow
 
 WING = "cupy"

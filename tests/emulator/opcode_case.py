@@ -19,9 +19,12 @@ from functools import cached_property
 import numpy as np
 
 THREADS = 128
+WARP = 32
 BITS = {"pred": 8, "u8": 8, "u16": 16, "u32": 32, "u64": 64}
 REGISTER = {"pred": "pred", "u8": "b16", "u16": "b16", "u32": "b32", "u64": "b64"}
 CROSSED, RANDOM = 1600, 800
+SAME, MIXED = 32, 8 * THREADS  # warps of one value, elements of mixed warps
+LETTERS = "abcefghijkl"  # what a body calls its sources
 PREFIX = {"pred": "p", "u8": "q", "u16": "h", "u32": "r", "u64": "w"}
 
 
@@ -30,8 +33,8 @@ class Case:
     """One instruction. `model(*elements) -> int` takes and gives unsigned bit patterns.
 
     sources, target: unsigned types of the arrays. pools: per source, the adversarial values.
-    body: PTX with {d} and {a}, {b}, {c}, {e} for the registers. is_open(*elements) says that PTX
-    leaves the result open there: the emulator's choice is pinned, a GPU's may differ.
+    body: PTX with {d} and {a}, {b}, ... of LETTERS for the registers. is_open(*elements) says that
+    PTX leaves the result open there: the emulator's choice is pinned, a GPU's may differ.
     """
 
     name: str
@@ -99,7 +102,7 @@ class Case:
         registers = {}
         for position, source in enumerate(self.sources):
             register = f"{PREFIX[source]}{position + 1}"
-            registers["abce"[position]] = register
+            registers[LETTERS[position]] = register
             lines += _address(f"in{position}", BITS[source] // 8)
             lines.append(f"ld.global.{source} {register}, [w30];")
         target = f"{PREFIX[self.target]}0"
@@ -110,6 +113,31 @@ class Case:
         else:
             lines.append(f"st.global.{self.target} [w30], {target};")
         return "\n".join([*lines, "ret;", "}"]) + "\n"
+
+
+@dataclass(frozen=True)
+class WarpCase(Case):
+    """An instruction of whole warps: `model` takes 32 elements per source and gives 32 results."""
+
+    @cached_property
+    def inputs(self) -> list[np.ndarray]:
+        """Warps in which every lane has the same value of the pools, then mixed ones."""
+        generator = np.random.default_rng(abs(hash_name(self.name)))
+        arrays = []
+        for source, pool in zip(self.sources, self.pools, strict=True):
+            same = np.repeat(generator.choice(pool, SAME), WARP)
+            mixed = generator.choice(pool, MIXED)
+            uniform = generator.integers(0, 1 << BITS[source], MIXED, dtype=np.uint64)
+            values = np.concatenate([same.astype(np.uint64), mixed.astype(np.uint64), uniform])
+            arrays.append(values.astype(f"uint{BITS[source]}"))
+        return arrays
+
+    def expected(self) -> np.ndarray:
+        """The model on every warp."""
+        found: list[int] = []
+        for first in range(0, self.count, WARP):
+            found += self.model(*(array[first : first + WARP].tolist() for array in self.inputs))
+        return np.array(found, dtype=self.output_dtype)
 
 
 def _address(name: str, size: int) -> list[str]:

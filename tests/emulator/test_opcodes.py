@@ -57,6 +57,9 @@ def test_opcode_matches_its_model(name: str) -> None:
         ("mul.rp.f64", "mul.rp", "mul.rn"),
         ("cvt.rz.f32.s32", "cvt.rz", "cvt.rm"),
         ("cvt.rz.f16.f32", "cvt.rz", "cvt.rn"),
+        ("mma.m16n8k32.s32.u8.s8.s32", "u8.s8", "s8.s8"),
+        ("mma.m16n8k32.s32.u8.s8.s32", "u8.s8", "s8.u8"),
+        ("mma.m16n8k16.s32.u8.u8.s32", "u8.u8", "u8.s8"),
     ],
 )
 def test_inputs_tell_neighbours_apart(name: str, right: str, wrong: str) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from kernels_cupy.catalogue import Configuration, catalogue
+from kernels_cupy.catalogue import catalogue
 from kernels_cupy.compile import ARCHS, cubin
+from kernels_cupy.configuration import Configuration
 from roofline import sass
 from roofline.audit import AuditRow, audit, problems, table
 

@@ -84,7 +84,9 @@ def _epilogue(define: str, half: bool = False) -> Callable[..., Any]:
         out = empty(acc, (M, N), name)
         defines = {**_defines(define), **({"HALF": 1} if name == "fp16" else {})}
         grid, source = (-(-N // 64), M), str(FOLDER / "epilogue.cu")
-        arrays = acc, a_scales, b_scales, bias, out
+        # The kernel takes a scale per row and per column: one for all is spread here.
+        spread = [np.resize(a_scales, M), np.resize(b_scales, N)]
+        arrays = acc, *spread, bias, out
         run(source, "epilogue", defines, grid, (64,), (*arrays, np.int32(M), np.int32(N)))
         # Other dtypes are rounded on the host: the mistakes are elsewhere.
         return out if name == out_dtype else round_to(np.asarray(out), out_dtype)
