@@ -7,7 +7,8 @@ channels that real activations have; whoever reports on them must call them gene
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -31,7 +32,8 @@ class Shape:
 @dataclass(frozen=True, eq=False)
 class Layer:
     """One linear with its data. weight fp32 (N, K), bias fp32 (N,), activations fp32 (M, K).
-    `origin` says whether they are real."""
+    `origin` says whether they are real. `neighbours`: what the ops just before it see, by the
+    names of `Op.takes` (`with_neighbours`); `epsilon` is that of the model's norms."""
 
     name: str
     kind: str
@@ -39,6 +41,13 @@ class Layer:
     bias: Array
     activations: Array
     origin: str
+    neighbours: Mapping[str, Array] = field(default_factory=dict)
+    epsilon: float = 1e-12
+
+    def first(self, tokens: int) -> Layer:
+        """The same layer with its first tokens only."""
+        near = {k: a[:tokens].copy() if a.ndim == 2 else a for k, a in self.neighbours.items()}
+        return replace(self, activations=self.activations[:tokens].copy(), neighbours=near)
 
     @property
     def dims(self) -> dict[str, int]:
@@ -82,7 +91,37 @@ def generated_layers(tokens: int, seed: int = 0) -> list[Layer]:
     """
     if tokens < 1:
         raise ValueError(f"tokens: got {tokens}; allowed: >= 1")
-    return [_generated(shape, tokens, seed, number) for number, shape in enumerate(MINILM)]
+    layers = [_generated(shape, tokens, seed, number) for number, shape in enumerate(MINILM)]
+    rng = np.random.default_rng([seed, len(MINILM)])
+    norm = rng.normal([[1.0], [0.0]], 0.1, (2, layers[2].weight.shape[1])).astype(np.float32)
+    return with_neighbours(layers, (norm[0], norm[1]), 1e-12)
+
+
+def with_neighbours(
+    layers: Sequence[Layer], norm: tuple[Array, Array], epsilon: float
+) -> list[Layer]:
+    """MiniLM's four linears of one encoder layer, each with what the ops just before it see.
+
+    norm: weight and bias, fp32 (384,), of the LayerNorm before "intermediate". That linear gets
+    "branch" and "residual", whose sum "prenorm" the norm takes, and "norm_weight", "norm_bias";
+    "output" gets "preactivation", what the GELU takes. fp32 (M, .), computed from the layers' data.
+    """
+    query, attention, intermediate, output = layers
+    branch = attention.exact.astype(np.float32)
+    near = {
+        "branch": branch,
+        "residual": query.activations,
+        "prenorm": branch + query.activations,
+        "norm_weight": norm[0],
+        "norm_bias": norm[1],
+    }
+    hidden = intermediate.exact.astype(np.float32)
+    return [
+        replace(query, epsilon=epsilon),
+        replace(attention, epsilon=epsilon),
+        replace(intermediate, neighbours=near, epsilon=epsilon),
+        replace(output, neighbours={"preactivation": hidden}, epsilon=epsilon),
+    ]
 
 
 def _generated(shape: Shape, tokens: int, seed: int, number: int) -> Layer:

@@ -8,10 +8,11 @@ See launch.py for the contract, memory.py for `empty`, faults.py for what an err
 
 from emulator.block_coverage import Coverage, coverage, coverage_reset
 from emulator.faults import EmulatorError
-from emulator.launch import Kernel, Module, SharedLimitError, Stats, compile  # noqa: A004
+from emulator.launch import Kernel, Module, SharedLimitError, compile  # noqa: A004
 from emulator.layout import Fault
 from emulator.memory import empty, mark_written, written
 from emulator.ptx import UnsupportedPTX
+from emulator.stats import SourceLine, Stats
 
 __all__ = [
     "Coverage",
@@ -20,6 +21,7 @@ __all__ = [
     "Kernel",
     "Module",
     "SharedLimitError",
+    "SourceLine",
     "Stats",
     "UnsupportedPTX",
     "compile",

@@ -1,6 +1,7 @@
 """The memory in which blocks run, kept between launches and grown on demand.
 
-Contract: one Arena serves one launch at a time (launch.py holds a lock). `prepare` lays out a
+Contract: one Arena serves one launch at a time (launch.py holds a lock), or one block of a
+cooperative launch. `prepare` lays out a
 launch's geometry in `run` (state.py); addresses stay valid until the next `prepare`.
 """
 
@@ -57,6 +58,13 @@ class Arena:
         run[state.COPY_ENDS] = self._copy_ends.ctypes.data
         run[state.SCRATCH] = self._scratch.at_least(SCRATCH_BYTES)
 
+    @staticmethod
+    def size(threads: int, frame_size: int, shared_size: int) -> int:
+        """About how many bytes `prepare` takes, checks on."""
+        copies = shared_size // SMALLEST_COPY * COPY.itemsize
+        per_thread = THREAD.itemsize + 8 + frame_size + FRAME_ALIGNMENT
+        return threads * per_thread + 11 * shared_size + copies
+
     def prepare(
         self, grid: Dims, block: Dims, frame_size: int, shared_size: int, checks: bool, seed: int
     ) -> None:
@@ -78,6 +86,7 @@ class Arena:
         run[state.WARP_ORDER : state.WARP_ORDER + state.WARPS] = np.arange(state.WARPS)
         run[state.LANE_ORDER : state.LANE_ORDER + WARP] = np.arange(WARP)
         run[state.STOP] = run[state.FAULT_COUNT] = 0
+        run[state.BLOCK] = -1
         context["nctaid"] = grid
         context["shared"] = run[state.SHARED_AT]
         context["shared_size"] = shared_size

@@ -24,6 +24,8 @@ MAX_GRID: Dims = (2**31 - 1, 65535, 65535)
 MAX_BLOCK: Dims = (1024, 1024, 64)
 MAX_THREADS = 1024
 SHARED_LIMIT = 227 * 1024
+MAX_TOGETHER = 132  # blocks of a cooperative launch: one for each multiprocessor of an H100
+MEMORY_TOGETHER = 1 << 30  # bytes that they may take, all together
 POINTER_BYTES = 8
 _LIMIT_DIRECTIVE = re.compile(r"\.(maxntid|reqntid)\s+(\d+)(?:\s*,\s*(\d+))?(?:\s*,\s*(\d+))?")
 
@@ -55,6 +57,17 @@ def check_block(kernel: CompiledKernel, block: Dims) -> None:
             )
         if directive == "reqntid" and block != named:
             raise ValueError(f"block: got {block}; {kernel.name} is compiled for {named} only")
+
+
+def check_cooperative(grid: Dims, block_bytes: int) -> None:
+    """Whether all blocks of a cooperative launch, of so many bytes each, can run at once."""
+    blocks = grid[0] * grid[1] * grid[2]
+    most = min(MAX_TOGETHER, MEMORY_TOGETHER // block_bytes)
+    if blocks > most:
+        raise ValueError(
+            f"grid: got {grid}, {plural(blocks, 'block')}; allowed in a cooperative launch, whose "
+            f"blocks all run at once: up to {most} of this size"
+        )
 
 
 def shared_size(kernel: CompiledKernel, shared_bytes: int) -> int:

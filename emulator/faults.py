@@ -239,9 +239,11 @@ def _divergent(scene: Scene) -> str:
 
 
 def _fuel(scene: Scene) -> str:
+    several = scene.grid != (1, 1, 1)
+    other = "; blocks that wait for each other need cooperative=True" if several else ""
     return (
         f"still running after {scene.fuel} loop iterations: an endless loop, or a wait for "
-        "something that cannot happen (raise fuel= for a longer kernel)"
+        f"something that cannot happen (raise fuel= for a longer kernel{other})"
     )
 
 

@@ -45,7 +45,7 @@ def suspends(instruction: Instruction) -> bool:
         return modifiers[:1] == ("async",)
     if root == "ld":
         return not STRONG.isdisjoint(modifiers)
-    return root == "atom" and "cas" in modifiers
+    return root == "atom"
 
 
 @dataclass(slots=True)

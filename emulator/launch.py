@@ -3,12 +3,12 @@
 Contract:
     module = compile(ptx)                       once per text
     stats = module.kernel("name").launch(grid, block, args, shared_bytes=0, seed=0)
-A launch runs all blocks, writes into the arrays in `args` and returns Stats; on the first finding
-it raises EmulatorError and leaves ordinary arrays as they were (memory from `emulator.empty` is
-written as the kernel goes). Machine code is made at a kernel's first launch, or read from disk
-(kernel_cache.py) together with all that a launch needs of the PTX, which is then not parsed at all.
-Compilation and launches run one at a time; other threads wait. Races on global memory are not
-looked for.
+A launch runs all blocks, one after another or (cooperative=True) together, writes into the arrays
+of `args` and returns Stats; on the first finding it raises EmulatorError and leaves ordinary arrays
+as they were (memory from `emulator.empty` is written as the kernel goes). Machine code is made at a
+kernel's first launch, or read from disk (kernel_cache.py) together with all that a launch needs of
+the PTX, which is then not parsed at all. Compilation and launches run one at a time; other threads
+wait. Races on global memory are not looked for.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import numpy as np
 from emulator import (
     arguments,
     block_coverage,
+    cooperative,
     faults,
     kernel_cache,
     lower,
@@ -137,6 +138,7 @@ class Kernel:
         checks: bool = True,
         fuel: int = FUEL,
         buffers: Sequence[np.ndarray] = (),
+        cooperative: bool = False,
     ) -> Stats:
         """Run the kernel.
 
@@ -145,7 +147,8 @@ class Kernel:
         lanes in natural order, any other number permutes them. trace: True, or how many thread
         blocks to trace. checks: False skips bounds, initialisation and race checks (wild accesses
         then crash the process). fuel: loop iterations that one thread may take. buffers: arrays
-        from `emulator.empty` that the kernel reaches through pointers inside structs.
+        from `emulator.empty` that the kernel reaches through pointers inside structs. cooperative:
+        the blocks run in turns and may wait for each other; their number is limited.
 
         Raises ValueError or TypeError for bad arguments, EmulatorError for a finding.
         """
@@ -161,10 +164,13 @@ class Kernel:
         shared = arguments.shared_size(code, shared_bytes)
         if shared > arguments.SHARED_LIMIT:
             raise _too_much_shared(code, shared)
+        if cooperative:
+            threads = block3[0] * block3[1] * block3[2]
+            arguments.check_cooperative(grid3, Arena.size(threads, code.frame_size, shared))
         blocks = grid3[0] * grid3[1] * grid3[2]
         everything = bool(trace) and isinstance(trace, (bool, np.bool_))
         traced = blocks if everything else min(int(trace), blocks)
-        job = _Job(self, code, grid3, block3, shared, seed, traced, checks, fuel)
+        job = _Job(self, code, grid3, block3, shared, seed, traced, checks, fuel, cooperative)
         extra = [(f"buffers[{i}] ({a.dtype} {a.shape})", a) for i, a in enumerate(buffers)]
         with _lock:
             return job.run(args, extra)
@@ -196,10 +202,15 @@ class _Job:
     traced: int  # thread blocks
     checks: bool
     fuel: int
+    cooperative: bool
+
+    @property
+    def blocks(self) -> int:
+        return self.grid[0] * self.grid[1] * self.grid[2]
 
     def run(self, args: Sequence[Any], extra: list[tuple[str, np.ndarray]]) -> Stats:
         """Execute all blocks. Raises EmulatorError."""
-        code, run, context = self.code, _arena.run, _arena.context[0]
+        code = self.code
         parameters = arguments.Parameters(code, args)
         staging = memory.Staging([*parameters.arrays, *extra])
         parameters.point(staging.addresses[: len(parameters.arrays)])
@@ -213,24 +224,35 @@ class _Job:
         threads = self.block[0] * self.block[1] * self.block[2]
         traffic = trace.Accountant(len(code.sites), threads, self.traced)
 
-        _arena.prepare(self.grid, self.block, code.frame_size, self.shared, self.checks, self.seed)
-        run[state.STEP] = code.step_address
-        run[state.FUEL] = self.fuel
-        run[state.BUFFERS], run[state.BUFFER_COUNT] = table.ctypes.data, len(ranges)
-        context["params"] = parameters.address
-        context["buffers"], context["buffer_count"] = table.ctypes.data, len(ranges)
-        context["site_cache"] = cache.ctypes.data
-        context["coverage"] = counts.ctypes.data
-        context["dynamic_shared_size"] = max(0, self.shared - code.dynamic_offset)
-        self._run_blocks(ranges, traffic)
+        arenas = [Arena() for _ in range(self.blocks)] if self.cooperative else [_arena]
+        for number, arena in enumerate(arenas):
+            self._equip(arena, number)
+            arena.run[state.BUFFERS] = arena.context["buffers"] = table.ctypes.data
+            arena.run[state.BUFFER_COUNT] = arena.context["buffer_count"] = len(ranges)
+            arena.context["params"] = parameters.address
+            arena.context["site_cache"] = cache.ctypes.data
+            arena.context["coverage"] = counts.ctypes.data
+        if self.cooperative:
+            found = cooperative.run(arenas, traffic, self.traced, self.seed, self.fuel)
+            self._raise(found, ranges)
+        else:
+            self._run_blocks(ranges, traffic)
 
         staging.copy_back()
         block_coverage.add(self.kernel.module.name, self.kernel.name, code.blocks, counts)
         return Stats(code.blocks, counts, self.traced, trace.lines(traffic.totals, code.sites))
 
+    def _equip(self, arena: Arena, number: int) -> None:
+        """The arena's geometry and kernel; arenas of a cooperative launch differ in their seed."""
+        code, seed = self.code, self.seed and self.seed + number
+        arena.prepare(self.grid, self.block, code.frame_size, self.shared, self.checks, seed)
+        arena.run[state.STEP] = code.step_address
+        arena.run[state.FUEL] = self.fuel
+        arena.context["dynamic_shared_size"] = max(0, self.shared - code.dynamic_offset)
+        arena.context["trace_capacity"] = 0
+
     def _run_blocks(self, ranges: list[memory.Range], traffic: trace.Accountant) -> None:
-        run = _arena.run
-        total = self.grid[0] * self.grid[1] * self.grid[2]
+        run, total = _arena.run, self.blocks
         order = np.random.default_rng(self.seed).permutation(total) if self.seed else None
         run[state.BLOCK_ORDER] = 0 if order is None else order.ctypes.data
         self._run_traced(ranges, traffic)
@@ -254,15 +276,20 @@ class _Job:
         context["trace_capacity"] = 0
 
     def _run_slice(self, ranges: list[memory.Range], first: int, last: int) -> None:
-        run = _arena.run
-        if scheduler.run_blocks(run, first, last) == 0:
+        found = scheduler.run_blocks(_arena.run, first, last)
+        self._raise(_arena if found else None, ranges)
+
+    def _raise(self, found: Arena | None, ranges: list[memory.Range]) -> None:
+        """Raises EmulatorError for the finding in an arena."""
+        if found is None:
             return
+        run = found.run
         raise faults.error(
             faults.Scene(
                 self.kernel.name,
                 self.code.sites,
                 run,
-                _arena.threads[: int(run[state.THREAD_COUNT])],
+                found.threads[: int(run[state.THREAD_COUNT])],
                 self.grid,
                 self.block,
                 ranges,

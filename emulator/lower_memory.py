@@ -1,12 +1,12 @@
 """Memory: ld, st, atom, red, cvta, isspacep, cp.async, fences, prefetch.
 
 What PTX leaves open, and the choice made here:
-- Blocks run one after another, threads one at a time between suspensions, so every access is
-  sequentially consistent; atomics are plain read-modify-writes. Races are found by the shadow, not
-  by interleaving. Fences, cache operators, eviction hints and scopes have no effect; the shadow
-  does not take a fence for an ordering.
-- A strong load (volatile, relaxed, acquire) and atom.cas first let other threads run (PAUSE), so a
-  thread that waits for another thread of its block ends.
+- Threads run one at a time between suspensions, so every access is sequentially consistent; atomics
+  are plain read-modify-writes. Races are found by the shadow, not by interleaving. Fences, cache
+  operators, eviction hints and scopes have no effect; the shadow does not take a fence for an
+  ordering.
+- A strong load (volatile, relaxed, acquire) and atom first let other threads run (PAUSE), so a
+  thread that waits for another thread of its block, or of a cooperative launch, ends.
 - Addresses of global, local, constant and parameter memory are host addresses; the shared window
   starts at 0, its generic address is CONTEXT.shared. A 32-bit shared address wraps at 2^32.
 - atom.add.f32 on global memory flushes subnormal inputs and results, on shared memory not (PTX ISA,
@@ -151,7 +151,7 @@ def atom(low: Lowering, ins: Instruction) -> None:
     target, (address, *values) = (
         (ins.operands[0], ins.operands[1:]) if ins.root == "atom" else (None, ins.operands)
     )
-    if operation == "cas" and ins.root == "atom":
+    if ins.root == "atom":
         low.suspend(Yield.PAUSE, ())
     arguments = [low.read(value, width) for value in values]
     pointer = _host(low, address, space, width // 8, "atomic")

@@ -1,14 +1,15 @@
-"""Runs a kernel's blocks one after another on one core.
+"""Runs a kernel's blocks on one core: one after another, or in turns.
 
 Contract: `run_blocks(run, first, last)` executes the blocks first .. last-1 of the launch described
 by `run` (state.py), in natural order or in the order at BLOCK_ORDER, and stops at the first block
-with a finding. Within a block a warp runs until all of its lanes wait or have exited, then the next
-one does; RANDOM permutes warps and lanes anew for every sweep, which must not change the results of
-a kernel without races. After a first finding every other ready thread of the block runs once more,
-to count how many are concerned; nothing is released any more.
+with a finding. `take_turn(run, block, sweeps)` lets one block of a cooperative launch, which has a
+`run` of its own, go on for a while (cooperative.py). Within a block a warp runs until all of its
+lanes wait or have exited, then the next one does; RANDOM permutes warps and lanes anew for every
+sweep, which must not change the results of a kernel without races. After a first finding every
+other ready thread of the block runs once more, to count how many are concerned; nothing is released
+any more.
 
-Blocks never run at the same time, so races on global memory, and kernels whose blocks wait for each
-other, are out of scope: the former go unseen, the latter run out of fuel.
+Races on global memory go unseen. Blocks that wait for each other run out of fuel in `run_blocks`.
 """
 
 from __future__ import annotations
@@ -74,6 +75,16 @@ POISON = 0xA5
 FUEL_AFTER_A_FAULT = 1 << 16
 PAUSE_FUEL = 100  # a thread that polls memory gives way every time, which takes longer
 
+PATIENCE = 4  # sweeps in a row in which a block only polls, before its turn ends
+
+# What a sweep came to.
+STUCK = 0  # no thread could run
+POLLED = 1  # threads ran, and did nothing that a thread of their block waits for
+MOVED = 2  # a barrier or collective was performed, or a thread exited
+# What a turn came to, besides MOVED.
+FINISHED = 4
+FOUND = 8
+
 
 @entry
 def run_blocks(run: Run, first: int, last: int) -> int:
@@ -81,25 +92,66 @@ def run_blocks(run: Run, first: int, last: int) -> int:
     for position in range(first, last):
         block = load64(run[BLOCK_ORDER] + 8 * position) if run[BLOCK_ORDER] else position
         _start_block(run, block)
-        progress = True
-        while progress and run[FAULT_COUNT] == 0:
-            progress = False
-            if run[RANDOM]:
-                _permute(run, WARP_ORDER, run[WARP_COUNT])
-                _permute(run, LANE_ORDER, WARP)
-            for turn in range(run[WARP_COUNT]):
-                warp = run[WARP_ORDER + turn]
-                run[READY + warp] |= run[PAUSED + warp]
-                run[PAUSED + warp] = 0
-                while _run_lanes(run, warp) or collectives.complete(run, warp):
-                    progress = True
-                if run[TOUCHED] and run[FAULT_COUNT] == 0 and barriers.release(run):
-                    progress = True
+        while run[FAULT_COUNT] == 0 and _sweep(run) != STUCK:
+            pass
         if run[FAULT_COUNT] == 0 and run[EXITED_COUNT] < run[THREAD_COUNT]:
             _report_stall(run)
         if run[FAULT_COUNT]:
             break
     return run[FAULT_COUNT]
+
+
+@entry
+def take_turn(run: Run, block: int, sweeps: int) -> int:
+    """Let a block go on until all it does is poll memory, or for so many sweeps.
+
+    Its first turn starts it. Returns FINISHED and MOVED as bits, or FOUND after a finding.
+    """
+    if run[BLOCK] != block:
+        _start_block(run, block)
+    moved = 0
+    idle = 0
+    last = POLLED
+    while sweeps > 0 and idle < PATIENCE and last != STUCK and run[FAULT_COUNT] == 0:
+        last = _sweep(run)
+        moved |= last & MOVED
+        idle = idle + 1 if last == POLLED else 0
+        sweeps -= 1
+    if run[FAULT_COUNT]:
+        return FOUND
+    if run[EXITED_COUNT] == run[THREAD_COUNT]:
+        return FINISHED | moved
+    if last == STUCK:
+        _report_stall(run)
+        return FOUND
+    return moved
+
+
+@jit
+def _sweep(run: Run) -> int:
+    """Run each warp of the block until all of its lanes wait: STUCK, POLLED or MOVED."""
+    exited = run[EXITED_COUNT]
+    ran = False
+    moved = False
+    if run[RANDOM]:
+        _permute(run, WARP_ORDER, run[WARP_COUNT])
+        _permute(run, LANE_ORDER, WARP)
+    for turn in range(run[WARP_COUNT]):
+        warp = run[WARP_ORDER + turn]
+        run[READY + warp] |= run[PAUSED + warp]
+        run[PAUSED + warp] = 0
+        while True:
+            if _run_lanes(run, warp):
+                ran = True
+            elif collectives.complete(run, warp):
+                moved = True
+            else:
+                break
+        if run[TOUCHED] and run[FAULT_COUNT] == 0 and barriers.release(run):
+            moved = True
+    if moved or run[EXITED_COUNT] != exited:
+        return MOVED
+    return POLLED if ran else STUCK
 
 
 @jit

@@ -1,11 +1,13 @@
 """Why a block cannot go on: the words for deadlocks, early exits and divergence.
 
-Contract: called when no thread of a block can run and some have not exited. `explain` names the
-cause that a programmer would want to hear first:
+Contract: called when no thread of a block can run and some have not exited, or when all blocks of a
+cooperative launch do nothing but poll memory. `explain` names the cause that a programmer would
+want to hear first:
   DIVERGENT_BARRIER  lanes of one warp wait at different aligned barrier instructions
   EARLY_EXIT         everybody who still lives waits at one barrier, the rest has exited
   BAD_MASK           lanes of one warp wait for each other at collectives with different masks
-  DEADLOCK           anything else: every group of waiting threads with its operation and line
+  DEADLOCK           blocks that wait for each other, or anything else: every group of waiting
+                     threads with its operation and line
 """
 
 from __future__ import annotations
@@ -37,6 +39,9 @@ def explain(
     """Find the cause from the threads' records (THREAD) and the lane sets in `run`."""
     exited = _members(run, state.EXITED, len(records))
     waiting = np.flatnonzero(~exited)
+    polling = np.flatnonzero(_members(run, state.PAUSED, len(records)))
+    if len(polling):
+        return _polling(records, polling, waiting, sites, int(run[state.FAULT_OTHER]))
     barrier = waiting[records["yop"][waiting] == Yield.BARRIER]
     for warp in np.unique(records["warp"][barrier]):
         lanes = barrier[records["warp"][barrier] == warp]
@@ -47,6 +52,24 @@ def explain(
     if exited.any() and len(barrier) == len(waiting):
         return _early_exit(records, barrier, np.flatnonzero(exited), sites)
     return _masks(records, waiting, sites) or _deadlock(records, waiting, exited, sites)
+
+
+def _polling(
+    records: np.ndarray,
+    polling: np.ndarray,
+    waiting: np.ndarray,
+    sites: Sequence[Site],
+    ended: int,
+) -> Stall:
+    """A grid barrier or the like; `ended` blocks have exited."""
+    gone = f"{plural(ended, 'block')} ended, " if ended else ""
+    groups = "; ".join(_groups(records, waiting, sites))
+    return Stall(
+        Fault.DEADLOCK,
+        int(polling[0]),
+        f"deadlock between blocks: {gone}all others only poll memory, which nobody changes any "
+        f"more (raise fuel= if it is a long wait); in this block: {groups}",
+    )
 
 
 def _members(run: np.ndarray, start: int, count: int) -> np.ndarray:

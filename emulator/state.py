@@ -44,7 +44,7 @@ BARRIERS = 16
     FUEL,
     RANDOM,  # 0 = natural order of warps and lanes, else the generator's state
     # The scheduler's.
-    BLOCK,  # linear index of the running block
+    BLOCK,  # linear index of the running block, -1 = none yet
     EXITED_COUNT,
     TOUCHED,  # some thread arrived at a barrier since barriers were last looked at
     COPY_FREE,  # head of the list of COPY records given back, -1 = none

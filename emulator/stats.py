@@ -12,6 +12,45 @@ from emulator import trace
 from emulator.lower import BlockInfo
 
 
+@dataclass
+class SourceLine:
+    """Traffic of one source line over all traced blocks; columns as in trace.py.
+
+    source: "file:line", with the place where it was inlined; "" for PTX without line information.
+    """
+
+    source: str
+    shared_requests: int = 0
+    shared_wavefronts: int = 0
+    shared_ideal_wavefronts: int = 0
+    shared_bytes: int = 0
+    global_requests: int = 0
+    global_sectors: int = 0
+    ideal_sectors: int = 0
+    global_load_bytes: int = 0
+    global_store_bytes: int = 0
+
+    @property
+    def bank_conflicts(self) -> int:
+        return self.shared_wavefronts - self.shared_ideal_wavefronts
+
+    def add(self, line: trace.Line) -> None:
+        """Count one PTX instruction's traffic."""
+        if line.shared:
+            self.shared_requests += line.requests
+            self.shared_wavefronts += line.transactions
+            self.shared_ideal_wavefronts += line.ideal
+            self.shared_bytes += line.bytes
+            return
+        self.global_requests += line.requests
+        self.global_sectors += line.transactions
+        self.ideal_sectors += line.ideal
+        if line.store:
+            self.global_store_bytes += line.bytes
+        else:
+            self.global_load_bytes += line.bytes
+
+
 @dataclass(frozen=True, eq=False)
 class Stats:
     """What one launch did. Everything from `traced_blocks` on is 0 or empty without `trace`.
@@ -50,6 +89,13 @@ class Stats:
     @property
     def blocks_total(self) -> int:
         return len(self.blocks)
+
+    def source_lines(self) -> tuple[SourceLine, ...]:
+        """`lines` by source line, in program order: a line may be many PTX instructions."""
+        found: dict[str, SourceLine] = {}
+        for line in self.lines:
+            found.setdefault(line.source, SourceLine(line.source)).add(line)
+        return tuple(found.values())
 
     def _sum(self, column: str, *, shared: bool, store: bool | None = None) -> int:
         return sum(

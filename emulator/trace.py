@@ -10,8 +10,9 @@ as they do in hardware where the warp is converged. Per request:
   bytes   what the lanes asked for, together
 A cp.async counts twice: it reads global and writes shared memory. An atomic counts as a store.
 
-Only whole blocks are traced, one at a time, so memory stays bounded; a block with more records than
-CAPACITY raises MemoryError rather than count too little.
+Only whole blocks are traced, one at a time, so memory stays bounded; a block (or the blocks of a
+cooperative launch together) with more records than CAPACITY raises MemoryError rather than count
+too little.
 """
 
 from __future__ import annotations
@@ -87,12 +88,17 @@ class Accountant:
         self._scratch = np.empty((4, WARP), np.int64)
         self._words = np.empty((BANKS, DEEPEST), np.int64)
 
-    def add_block(self, count: int) -> None:
-        """Account for the first `count` records. Raises MemoryError if there were more."""
+    def check(self, count: int) -> None:
+        """Raises MemoryError if so many records do not fit."""
         if count > len(self.records):
             raise MemoryError(
-                f"trace: one block made {count} accesses; allowed: {len(self.records)}"
+                f"trace: {count} accesses of one block, or of one cooperative launch; "
+                f"allowed: {len(self.records)}"
             )
+
+    def add_block(self, count: int) -> None:
+        """Account for the first `count` records. Raises as `check`."""
+        self.check(count)
         account_block(
             self.records.ctypes.data,
             count,

@@ -4,7 +4,7 @@ Importing this package registers its kernels; nothing is compiled and CuPy is no
 kernel runs. NumPy arrays run in the emulator, CuPy arrays on the GPU.
 """
 
-from kernels_cupy import int8_gemm, int8_linear, int8_quantize
+from kernels_cupy import int8_asymmetric, int8_gemm, int8_linear, int8_quantize
 from kernels_cupy.catalogue import catalogue
 from kernels_cupy.configuration import Configuration
 from kernels_cupy.launch import recording
@@ -12,6 +12,7 @@ from kernels_cupy.launch import recording
 __all__ = [
     "Configuration",
     "catalogue",
+    "int8_asymmetric",
     "int8_gemm",
     "int8_linear",
     "int8_quantize",

@@ -7,10 +7,10 @@ lists its own (configuration.py).
 
 from __future__ import annotations
 
-from kernels_cupy import int8_gemm, int8_linear, int8_quantize
+from kernels_cupy import int8_asymmetric, int8_gemm, int8_linear, int8_quantize
 from kernels_cupy.configuration import Configuration
 
-LAUNCHERS = (int8_quantize, int8_gemm, int8_linear)
+LAUNCHERS = (int8_quantize, int8_gemm, int8_linear, int8_asymmetric)
 
 
 def catalogue(full: bool = False) -> list[Configuration]:

@@ -170,18 +170,24 @@ template <bool FAST> __device__ int quantize_given(float x, const Multiplier& m)
 
 #endif  // INPUT
 
-#ifdef EPILOGUE_RULE  // kernels that dequantize accumulators: OUTPUT is the Format of out
-
 // What stands for no bias: x + -0 is x for every x, -0 and NaN included, fused or not.
 #define NO_BIAS -0.0f
 
-// One accumulator to fp32.
-__device__ inline float dequantize_accumulator(int acc, float a_scale, float b_scale, float bias) {
-    const float first = EPILOGUE_RULE == ACC_SA_SB_BIAS ? a_scale : b_scale;
-    const float second = EPILOGUE_RULE == ACC_SA_SB_BIAS ? b_scale : a_scale;
-    const float inner = __fmul_rn(__int2float_rn(acc), first);
-    if (EPILOGUE_RULE == SA_SBACC_FMA) return __fmaf_rn(inner, second, bias);
-    return __fadd_rn(__fmul_rn(inner, second), bias);
-}
+// A row's part in the epilogue, by rule (an Epilogue: the dialect's EPILOGUE_RULE, which kernels
+// are told when they run): of the three factors two are 1 and change nothing.
+struct RowScale {
+    float before, after, fused;  // before the column's scale, after it, and fused with the bias
 
-#endif  // EPILOGUE_RULE
+    RowScale() = default;
+    __device__ RowScale(int rule, float scale)
+        : before(rule == ACC_SA_SB_BIAS ? scale : 1.0f),
+          after(rule == ACC_SB_SA_BIAS ? scale : 1.0f),
+          fused(rule == SA_SBACC_FMA ? scale : 1.0f) {}
+};
+
+// One accumulator to fp32, without a branch on the rule.
+__device__ inline float dequantize_accumulator(
+    int acc, const RowScale& row, float b_scale, float bias) {
+    const float inner = __fmul_rn(__fmul_rn(__int2float_rn(acc), row.before), b_scale);
+    return __fmaf_rn(__fmul_rn(inner, row.after), row.fused, bias);
+}

@@ -12,7 +12,7 @@ import numpy as np
 
 from kernels_cupy.configuration import Configuration, speaking
 from kernels_cupy.geometry import ceil_div, copy_width, format_code, rules, vector_width
-from kernels_cupy.int8_gemm import epilogue, gemm_dequant_mma, gemm_mma
+from kernels_cupy.int8_gemm import epilogue, gemm, gemm_dequant
 from kernels_cupy.int8_quantize import FIELDS, VECTOR_BYTES, quantize_per_token
 from kernels_cupy.launch import empty, kernel, run
 from reference.dialects import Dialect
@@ -38,7 +38,7 @@ def linear_unfused(
     """
     check_linear(x, w_codes, w_scales, bias, dialect, out_dtype)
     codes, scales = quantize_per_token(x, dialect=dialect)
-    acc = gemm_mma(codes, w_codes, dialect=dialect)
+    acc = gemm(codes, w_codes, dialect=dialect)
     return epilogue(acc, scales, w_scales, bias, dialect=dialect, out_dtype=out_dtype)
 
 
@@ -56,7 +56,7 @@ def linear_fused(
     check_linear(x, w_codes, w_scales, bias, dialect, out_dtype)
     codes, scales = quantize_per_token(x, dialect=dialect)
     told = {"dialect": dialect, "out_dtype": out_dtype}
-    return gemm_dequant_mma(codes, w_codes, scales, w_scales, bias, **told)
+    return gemm_dequant(codes, w_codes, scales, w_scales, bias, **told)
 
 
 def levels(dtype: str) -> tuple[tuple[int, int], ...]:

@@ -19,3 +19,12 @@ __device__ inline unsigned block_maximum(unsigned value) {
     __syncthreads();
     return warp_maximum(lane < blockDim.x / 32 ? partial[lane] : 0u);
 }
+
+// Maximum over groups of `lanes` neighbouring lanes, a power of two up to 32, in every lane. All
+// lanes of the warp must call it, with the same number.
+__device__ inline unsigned lanes_maximum(unsigned value, unsigned lanes) {
+#pragma unroll 1
+    for (unsigned apart = lanes / 2; apart > 0; apart /= 2)
+        value = max(value, __shfl_xor_sync(WHOLE_WARP, value, apart));
+    return value;
+}

@@ -1,19 +1,14 @@
-// What the shared-memory GEMMs have in common: tiles of 64-byte rows, how they are laid out, how
-// 16 codes come from memory, and where the results go.
+// What the tiled GEMMs have in common: tiles of 64-byte rows and how they are laid out, how 16 codes
+// come from memory, and which tile a block works on.
 //
 // Defines: COPY, the bytes that one load of codes moves: 16, 4 or 1, whichever the base addresses
-// and K allow. OUTPUT: the Format of out, or INT32 for plain accumulators. With EPILOGUE_RULE set,
-// results are dequantized.
+// and K allow.
 #pragma once
 
-#include "dialect.cuh"
+#include "formats.cuh"
 
-constexpr int INT32 = 3;
-constexpr int DEPTH = 64;  // codes per tile row: four 16-byte chunks
-
-template <int FORMAT> struct Result { using type = typename Storage<FORMAT>::type; };
-template <> struct Result<INT32> { using type = int; };
-using Output = Result<OUTPUT>::type;
+constexpr int DEPTH = 64;    // codes per tile row: four 16-byte chunks
+constexpr int GROUPED = 16;  // row tiles that share their columns of b; see place()
 
 // Byte offset of a chunk in a tile. Two rows share 128 bytes, that is, all 32 banks; xor with the
 // row pair's number lets any 8 consecutive rows be read at one chunk without a bank conflict, and
@@ -42,7 +37,7 @@ __device__ inline Pack<16> load_chunk(const signed char* row, bool there, int k,
 
 // The rows of a code matrix that one block works on.
 struct CodeRows {
-    const signed char* codes;  // s8 (rows, K), from the block's first row on
+    const signed char* codes;  // s8 or u8 (rows, K), from the block's first row on
     int rows, K;
 
     __device__ Pack<16> chunk(int row, int k) const {
@@ -50,64 +45,39 @@ struct CodeRows {
     }
 };
 
-// What the epilogue needs of one column.
-struct Column {
-    float scale, bias;
+// Where a block works: the first row and column of its tile, in which product of a batch.
+struct Place {
+    int batch, m, n;
 };
 
-// Where results go, and what turns accumulators into them.
-struct Results {
-    Output* __restrict__ out;            // OUTPUT (M, N)
-    const float* __restrict__ a_scales;  // fp32 (M,), where EPILOGUE_RULE is set
-    const float* __restrict__ b_scales;  // fp32 (N,), likewise
-    const float* __restrict__ bias;      // fp32 (N,) or null, likewise
-    int M, N;
+// The tile of a block, tiles being ROWS x COLUMNS and blocks numbered along x only. Blocks that run
+// at the same time should share what they read: GROUPED row tiles go together through all columns,
+// row first, so that 2 blocks on each of 132 SMs read 16 tiles of a and 17 of b.
+//
+//     row tiles 0 .. 15    | 0 16 32 ...      the next GROUPED row tiles, or
+//                          | 1 17 33          as many as are left, follow
+//                          | 2 18 34
+template <int ROWS, int COLUMNS> __device__ Place place(int block, int M, int N) {
+    const int down = (M + ROWS - 1) / ROWS, across = (N + COLUMNS - 1) / COLUMNS;
+    const int batch = block / (down * across), tile = block % (down * across);
+    const int first = tile / (GROUPED * across) * GROUPED, rest = tile % (GROUPED * across);
+    const int height = min(GROUPED, down - first);
+    return {batch, (first + rest % height) * ROWS, rest / height * COLUMNS};
+}
 
-    __device__ float a_scale(int row) const {
-#ifdef EPILOGUE_RULE
-        return a_scales[row];
-#else
-        return 0.0f;
-#endif
+// The factors of one product, or of a batch of them.
+struct Operands {
+    const signed char* __restrict__ a;  // s8 (or u8: see A_UNSIGNED) (M, K)
+    const signed char* __restrict__ b;  // s8 (N, K)
+    int M, N, K;
+
+    // The rows of a, or of b, from a place's first on.
+    __device__ CodeRows a_rows(const Place& at) const {
+        const size_t row = static_cast<size_t>(at.batch) * M + at.m;
+        return {a + row * K, M - at.m, K};
     }
-
-    __device__ Column column(int n) const {
-#ifdef EPILOGUE_RULE
-        if (n < N) return {b_scales[n], bias ? bias[n] : NO_BIAS};
-#endif
-        return {};
-    }
-
-    // The result's bits as they are stored.
-    __device__ unsigned finish(int acc, float a_scale, const Column& column) const {
-#ifdef EPILOGUE_RULE
-        const float value[1] = {dequantize_accumulator(acc, a_scale, column.scale, column.bias)};
-        return pack_floats<OUTPUT>(value).word[0];
-#else
-        return acc;
-#endif
-    }
-
-    // One result of row `row` (< M); nothing where n >= N.
-    __device__ void put(int row, int n, int acc, float a_scale, const Column& column) const {
-        const Pack<sizeof(Output)> one = {finish(acc, a_scale, column)};
-        if (n < N) one.store(out + static_cast<size_t>(row) * N + n);
-    }
-
-    // Two neighbours from an even column on; one store where N is even.
-    __device__ void put_pair(
-        int row, int n, const int* acc, float a_scale, const Column (&columns)[2]) const {
-        const unsigned first = finish(acc[0], a_scale, columns[0]);
-        const unsigned second = finish(acc[1], a_scale, columns[1]);
-        Output* to = out + static_cast<size_t>(row) * N + n;
-        if (N % 2 == 0) {
-            Pack<2 * sizeof(Output)> both = {first};
-            both.word[Pack<2 * sizeof(Output)>::WORDS - 1] |=
-                sizeof(Output) == 4 ? second : second << 16;
-            if (n < N) both.store(to);
-        } else {
-            if (n < N) Pack<sizeof(Output)>{first}.store(to);
-            if (n + 1 < N) Pack<sizeof(Output)>{second}.store(to + 1);
-        }
+    __device__ CodeRows b_rows(const Place& at) const {
+        const size_t row = static_cast<size_t>(at.batch) * N + at.n;
+        return {b + row * K, N - at.n, K};
     }
 };

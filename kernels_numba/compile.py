@@ -6,14 +6,16 @@ line information; the kernel is called by its Python name in the PTX. PTX in whi
 still contract or approximate a float operation is refused (contraction.py).
 
 Results are kept in memory and on disk under $QUANTASSAY_CACHE (default ~/.cache/quantassay), one
-file per sha256 of: the text of this wing's files and of the factory's own, the factory's name and
-arguments, the signature, the target, and the versions of numba, numba-cuda, llvmlite and NVVM.
+file per sha256 of: the text of the factory's file and of all that it imports of this wing and of
+the oracle's arithmetic (HOST_SIDE excepted), the factory's name and arguments, the signature, the
+target, and the versions of numba, numba-cuda, llvmlite and NVVM.
 Files are written to a temporary name and renamed, so that a reader never sees half of one. Where
 the folder cannot be written, results live in memory only.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import inspect
 import os
@@ -31,6 +33,7 @@ from numba import cuda, types
 from kernels_numba import contraction
 
 FOLDER = Path(__file__).parent
+HOST_SIDE = ("dialects", "op", "recipes", "validate")  # of reference; words reach a kernel as constants
 EMULATED = (8, 0)  # the target whose PTX the emulator runs
 
 Kernel = Callable[..., None]
@@ -49,6 +52,23 @@ class Program:
 
 
 _memory: dict[tuple[Any, ...], Program] = {}
+
+
+def bounded(threads: int, blocks: int) -> Callable[[Kernel], Kernel]:
+    """Decorates a kernel: at most `threads` in a block, registers for `blocks` on a multiprocessor
+    (`.maxntid` and `.minnctapersm` in the PTX).
+    """
+
+    def told(kernel: Kernel) -> Kernel:
+        kernel.__dict__["launch_bounds"] = (threads, blocks)
+        return kernel
+
+    return told
+
+
+def launch_bounds(kernel: Kernel) -> tuple[int, int] | None:
+    """What `bounded` told of a kernel."""
+    return getattr(kernel, "launch_bounds", None)
 
 
 def program(
@@ -86,7 +106,13 @@ def cache_folder() -> Path:
 
 def _compile(kernel: Kernel, signature: Signature, cc: tuple[int, int]) -> Program:
     text, _ = cuda.compile_ptx(
-        kernel, types.void(*signature), cc=cc, opt=True, fastmath=False, lineinfo=True
+        kernel,
+        types.void(*signature),
+        cc=cc,
+        opt=True,
+        fastmath=False,
+        lineinfo=True,
+        launch_bounds=launch_bounds(kernel),
     )
     entry = _ENTRY.search(text)
     assert entry is not None, "Numba's PTX has one .entry"
@@ -115,12 +141,32 @@ def _path(
 
 @cache
 def _sources(file: str) -> tuple[str, ...]:
-    """Text of this wing's files, in order of name, and of the one that defines the factory."""
-    files = sorted(FOLDER.glob("*.py"))
-    own = Path(file)
-    if own.is_file() and own.resolve() not in {path.resolve() for path in files}:
-        files.append(own)
-    return tuple(path.read_text() for path in files)
+    """Text of `file`, of what it imports of this wing and of reference/, near and far, and of what
+    every kernel passes through; in order of path.
+    """
+    found: set[Path] = set()
+    ahead = {Path(__file__).resolve(), *([Path(file).resolve()] if Path(file).is_file() else [])}
+    while ahead:
+        path = ahead.pop()
+        found.add(path)
+        ahead |= _imports(path) - found
+    return tuple(path.read_text() for path in sorted(found))
+
+
+@cache
+def _imports(path: Path) -> frozenset[Path]:
+    """Files of this wing and of reference/ that a file imports by name."""
+    modules = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            modules.add(node.module)
+            modules |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return frozenset(
+        (FOLDER.parent / package / f"{name}.py").resolve()
+        for package, _, name in (module.partition(".") for module in modules)
+        if package == FOLDER.name or (package == "reference" and name not in HOST_SIDE)
+        if (FOLDER.parent / package / f"{name}.py").is_file()
+    )
 
 
 @cache

@@ -7,8 +7,7 @@ Contract:
   (0x7fffffff, 0x7fff).
 - Float arithmetic is spelled with libdevice's `_rn` functions, which the compiler may not contract;
   Numba has no flag for that, and launch.py refuses kernels that use `*` or `+` on floats.
-- Device functions are inlined in Numba's own IR (`inline="always"`): only so they compile without
-  a GPU. They have one return.
+- Device functions are compiled once and inlined by NVVM (inlined.py).
 - Integers: Numba widens int32 op int32 to int64, and mixes uint64 with int64 into float64. Indices
   are uint64 throughout; whatever shall stay 32 bits wide is cast at every step.
 
@@ -25,6 +24,8 @@ from llvmlite import ir
 from numba import types
 from numba.cuda.extending import intrinsic
 
+from kernels_numba.inlined import device
+
 # Numba's annotations describe the host's side; inside kernels these names mean something else.
 cuda: Any = numba.cuda
 libdevice: Any = cuda.libdevice
@@ -38,8 +39,6 @@ uint64: Any = types.uint64
 
 DeviceFunction = Callable[..., Any]
 Device = Any  # an array on the device; its shape and dtype stand in the docstring
-
-device = cuda.jit(device=True, inline="always")
 
 STORAGE = {"fp32": "uint32", "fp16": "uint16", "bf16": "uint16"}
 SIZE = {"fp32": 4, "fp16": 2, "bf16": 2}

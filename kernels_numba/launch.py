@@ -16,7 +16,7 @@ import functools
 import hashlib
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -70,14 +70,14 @@ def run(
     block: tuple[int, ...],
     *args: Any,
 ) -> None:
-    """Launches the kernel `factory(*constants)`. `args`: arrays and NumPy scalars, in order.
+    """Launches the kernel `factory(*constants)`. `args`: arrays, NumPy scalars and tuples of them.
 
     Raises ContractionError (a ValueError) for a kernel whose float results are not fixed,
     emulator.EmulatorError for what the emulator finds.
     """
     signature = tuple(_type(arg) for arg in args)
     dims = _three(grid), _three(block)
-    if any(is_cuda_array(arg) for arg in args):
+    if any(is_cuda_array(one) for one in _members(args)):
         name, stats = _run_gpu(factory, constants, signature, *dims, args), None
     else:
         kernel = _emulated(factory, constants, signature)
@@ -87,7 +87,11 @@ def run(
 
 
 def flatten(arg: Any) -> tuple[Any, ...]:
-    """A kernel argument as Numba's calling convention passes it: the array struct's members."""
+    """A kernel argument as Numba's calling convention passes it: the array struct's members, and
+    a tuple's one after another.
+    """
+    if isinstance(arg, tuple):
+        return tuple(member for one in arg for member in flatten(one))
     if not isinstance(arg, np.ndarray):
         return (arg,)
     meminfo = parent = np.int64(0)
@@ -146,7 +150,17 @@ def _three(dims: tuple[int, ...]) -> Dims:
     return int(x), int(y), int(z)
 
 
+def _members(args: tuple[Any, ...]) -> Iterator[Any]:
+    for arg in args:
+        if isinstance(arg, tuple):
+            yield from _members(arg)
+        else:
+            yield arg
+
+
 def _type(arg: Any) -> types.Type:
+    if isinstance(arg, tuple):
+        return types.BaseTuple.from_types(tuple(map(_type, arg)))
     if hasattr(arg, "shape") and arg.shape:
         return types.Array(from_dtype(np.dtype(arg.dtype)), len(arg.shape), "C")
     return from_dtype(np.dtype(type(arg)))
@@ -173,9 +187,10 @@ def _run_gpu(
     found = compiler.program(
         factory, constants, signature, cuda.get_current_device().compute_capability
     )
-    interface = next(arg.__cuda_array_interface__ for arg in args if is_cuda_array(arg))
+    first = next(one for one in _members(args) if is_cuda_array(one))
+    interface = first.__cuda_array_interface__
     stream = cuda.external_stream(interface["stream"]) if interface.get("stream") else 0
-    views = [cuda.as_cuda_array(arg, sync=False) if is_cuda_array(arg) else arg for arg in args]
+    views = _views(args)
     with warnings.catch_warnings():
         # A grid of few blocks is what a small input needs, not a fault of the kernel.
         warnings.simplefilter("ignore", _performance_warning())
@@ -183,11 +198,25 @@ def _run_gpu(
     return found.name
 
 
+def _views(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments with Numba's views in place of CUDA arrays."""
+    return tuple(
+        _views(arg)
+        if isinstance(arg, tuple)
+        else cuda.as_cuda_array(arg, sync=False)
+        if is_cuda_array(arg)
+        else arg
+        for arg in args
+    )
+
+
 @functools.cache
 def _dispatcher(factory: compiler.Factory, constants: tuple[Any, ...]) -> Any:
     # Without lto the dispatcher compiles as compile_ptx does: to the PTX that was checked.
     jit: Any = cuda.jit
-    return jit(factory(*constants), opt=True, fastmath=False, lineinfo=True, lto=False)
+    kernel = factory(*constants)
+    bounds = compiler.launch_bounds(kernel)
+    return jit(kernel, opt=True, fastmath=False, lineinfo=True, lto=False, launch_bounds=bounds)
 
 
 def _performance_warning() -> type[Warning]:

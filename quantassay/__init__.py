@@ -1,7 +1,8 @@
 """quantassay: is this quantization kernel right, bit for bit, and in which dialect?
 
 What users import: `implements` registers a kernel, `register` an op; `check_kernel` and
-`run_checks` prove kernels against the oracle; `Dialect` and `dialect` say what "right" means.
+`run_checks` prove kernels against the oracle; `Dialect` and `dialect` say what "right" means;
+`DynamicQuantLinear`, `StaticQuantLinear` and `WeightOnlyLinear` are layers made of the ops.
 Names are loaded when they are first used, so that importing the package stays cheap.
 """
 
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from quantassay.engine import CheckResult, check_kernel, run_checks
+    from quantassay.linear import DynamicQuantLinear, StaticQuantLinear, WeightOnlyLinear
     from reference import (
         Arg,
         Dialect,
@@ -30,9 +32,12 @@ __all__ = [
     "Arg",
     "CheckResult",
     "Dialect",
+    "DynamicQuantLinear",
     "Kernel",
     "Op",
     "Recipe",
+    "StaticQuantLinear",
+    "WeightOnlyLinear",
     "check_kernel",
     "dialect",
     "get_op",
@@ -42,15 +47,17 @@ __all__ = [
     "register",
     "run_checks",
 ]
-_ENGINE = {"CheckResult", "check_kernel", "run_checks"}
+_MODULES = {
+    "quantassay.engine": ("CheckResult", "check_kernel", "run_checks"),
+    "quantassay.linear": ("DynamicQuantLinear", "StaticQuantLinear", "WeightOnlyLinear"),
+}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'quantassay' has no attribute {name!r}")
-    return getattr(
-        importlib.import_module("quantassay.engine" if name in _ENGINE else "reference"), name
-    )
+    module = next((path for path, names in _MODULES.items() if name in names), "reference")
+    return getattr(importlib.import_module(module), name)
 
 
 def __dir__() -> list[str]:

@@ -4,7 +4,9 @@ Contract: `cases(op, dialect, examples=n, seed=s)` yields the same cases in the 
 machine with the same NumPy: all hostile recipes that the dialect accepts, GEMMs deep enough to
 leave float32's integers (and int32 where the dialect wraps), then `n` drawn from `seed`. Options
 other than the dialect (the output dtype) rotate over what is allowed. No random case is larger
-than `LIMIT` elements of work, so that a case takes milliseconds in the emulator.
+than `LIMIT` elements of work, so that a case takes milliseconds in the emulator. With `sweep` come
+the sizes that servers meet and kernels have broken at: every batch of 1 to 33 tokens, at hidden
+sizes that are and are not multiples of 128.
 """
 
 from __future__ import annotations
@@ -24,6 +26,11 @@ EDGES = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 1
 # Per symbol, others as K. Q groups of G elements, a batch of B, P panels of 8 columns.
 LARGEST = {"M": 70, "N": 140, "K": 700, "Q": 9, "G": 260, "B": 4, "P": 17}
 LIMIT = 1 << 19  # product of a case's sizes
+# Hidden sizes: MiniLM's and Llama's, two that broke public kernels (sglang PR 8543), an odd one.
+HIDDEN = (384, 1076, 1368, 4096, 771)
+FEATURES = (384, 65, 7, 129, 33, 1)  # N of products, the first that keeps a case within SWEPT
+SWEPT = 1 << 22
+BATCHES = (*range(1, 34), 1, 33, 16, 17)  # M; the first ones again at other hidden sizes
 SEEDS = 1 << 16
 
 
@@ -59,20 +66,58 @@ def cases(
     *,
     examples: int,
     seed: int,
+    sweep: bool = False,
     allowed: Mapping[str, Sequence[str]] | None = None,
 ) -> Iterator[Case]:
-    """Hostile recipes, then `examples` random ones.
+    """Hostile recipes, those of `swept` if asked for, then `examples` random ones.
 
     `allowed` narrows options, such as {"out_dtype": ("fp32",)} for a kernel that takes no other.
     """
     turns = options_of(op, dialect, allowed)
-    fixed = [made for made in op.hostile if op.allows(made.dtype, dialect)]
-    fixed += _deep(op, dialect)
+    kinds = op.kinds_in(dialect)
+    fixed = [*op.hostile, *_deep(op, dialect), *(swept(op) if sweep else ())]
+    fixed = [made for made in fixed if op.allows(made.dtype, dialect) and made.kind in kinds]
     for number, made in enumerate(fixed):
         yield Case(made, turns[number % len(turns)])
     rng = np.random.default_rng([seed, *op.name.encode()])
     for number in range(examples):
         yield Case(_draw(op, dialect, rng), turns[number % len(turns)])
+
+
+def planned(op: Op, examples: int, sweep: bool) -> int:
+    """About how many cases `cases` yields, for a progress bar."""
+    return len(op.hostile) + examples + (len(BATCHES) if sweep else 0)
+
+
+def swept(op: Op) -> list[Recipe]:
+    """One recipe per batch size, hidden sizes, kinds and dtypes in turn."""
+    return [
+        recipe(
+            op.kinds[turn % len(op.kinds)],
+            seed=turn,
+            dtype=op.dtypes[turn % len(op.dtypes)],
+            **_served(op.dims, batch, HIDDEN[turn % len(HIDDEN)], turn),
+        )
+        for turn, batch in enumerate(BATCHES)
+    ]
+
+
+def _served(dims: Sequence[str], batch: int, hidden: int, turn: int) -> dict[str, int]:
+    """An op's sizes for a batch of tokens and a hidden size."""
+    group = next(size for size in (128, 269, 171, 257) if hidden % size == 0)
+    sizes = {"K": hidden, "G": group, "Q": hidden // group, "B": 1 + turn % 3}
+    rows = "M" if "M" in dims else dims[0]
+    sizes = {symbol: sizes[symbol] for symbol in dims if symbol in sizes}
+    sizes[rows] = batch
+    wide = [symbol for symbol in dims if symbol not in sizes]  # N or P
+    if wide and "K" not in sizes and "Q" not in sizes:
+        return {**sizes, wide[0]: hidden}
+    work = prod(sizes.values())
+    turned = FEATURES[turn % len(FEATURES) :] + FEATURES
+    for symbol in wide:
+        count = next(n for n in turned if work * n <= SWEPT)
+        sizes[symbol] = max(1, count // 8) if symbol == "P" else count
+    return sizes
 
 
 def _deep(op: Op, dialect: str) -> list[Recipe]:
@@ -112,7 +157,7 @@ def _draw(op: Op, dialect: str, rng: np.random.Generator) -> Recipe:
     while prod(sizes.values()) > LIMIT:
         widest = max(sizes, key=lambda symbol: sizes[symbol])
         sizes[widest] //= 2
-    kind = str(rng.choice(op.kinds))
+    kind = str(rng.choice(op.kinds_in(dialect)))
     dtype = str(rng.choice(dtypes_of(op, dialect)))
     return recipe(kind, seed=int(rng.integers(SEEDS)), dtype=dtype, **sizes)
 

@@ -48,6 +48,9 @@ File = Annotated[
 ]
 Examples = Annotated[int, typer.Option(min=0, help="Random inputs after the hostile ones.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the random inputs and of the search.")]
+Sweep = Annotated[
+    bool, typer.Option("--sweep", help="Also every batch of 1 to 33 tokens at served hidden sizes.")
+]
 Workers = Annotated[int, typer.Option(min=0, help="Processes; 0: a core each.")]
 Json = Annotated[str | None, typer.Option("--json", metavar="[FILE]", help=console.JSON_HELP)]
 
@@ -66,6 +69,7 @@ def check(
     kernels: File = None,
     examples: Examples = 100,
     seed: Seed = 0,
+    sweep: Sweep = False,
     workers: Workers = 0,
     json: Json = None,
 ) -> None:
@@ -76,7 +80,7 @@ def check(
     with console.user_errors():
         if json not in (None, console.STDOUT):
             console.check_writable(Path(str(json)))
-        results = _run(op, wing, dialect, device, kernels, examples, seed, workers)
+        results = _run(op, wing, dialect, device, kernels, examples, seed, sweep, workers)
     if json is not None:
         with console.user_errors():
             console.write_json(as_json(results, examples, seed), json)
@@ -94,6 +98,7 @@ def _run(
     file: Path | None,
     examples: int,
     seed: int,
+    sweep: bool,
     workers: int,
 ) -> list[CheckResult]:
     import reference
@@ -121,6 +126,7 @@ def _run(
             device=device,
             examples=examples,
             seed=seed,
+            sweep=sweep,
             kernels=own,
             file=file,
             count=workers,

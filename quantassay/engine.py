@@ -12,10 +12,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from quantassay import devices
 from quantassay.calling import Calling
-from quantassay.cases import Case, cases
+from quantassay.cases import Case, cases, planned
 from quantassay.diagnosis.diagnose import Evidence
 from quantassay.errors import UsageError
 from quantassay.results import CheckResult, Counterexample
@@ -37,10 +38,12 @@ def check_kernel(
     *,
     examples: int = 100,
     seed: int = 0,
+    sweep: bool = False,
     device: str = "auto",
     on_case: Callable[[], None] | None = None,
 ) -> CheckResult:
-    """Hostile cases, then `examples` random ones from `seed`; shrinks and explains a failure.
+    """Hostile cases, with `sweep` those of served sizes, then `examples` random ones from `seed`;
+    shrinks and explains a failure.
 
     Raises UsageError (a ValueError) for a dialect that the kernel does not name, a registration
     that contradicts the function's signature, or a device that is unknown or not usable.
@@ -53,7 +56,10 @@ def check_kernel(
         return outcome(calling, inputs, case.keywords(), place, shift=case.shift, order=case.order)
 
     lost = devices.lost(place)
-    for case in cases(calling.op, dialect, examples=examples, seed=seed, allowed=calling.allowed):
+    allowed = calling.allowed
+    for case in cases(
+        calling.op, dialect, examples=examples, seed=seed, sweep=sweep, allowed=allowed
+    ):
         if lost or tally.enough():
             break
         found = run(case)
@@ -110,6 +116,7 @@ def run_checks(
     device: str = "auto",
     examples: int = 100,
     seed: int = 0,
+    sweep: bool = False,
     kernels: Sequence[Kernel] | None = None,
     on_progress: Progress | None = None,
 ) -> list[CheckResult]:
@@ -119,7 +126,7 @@ def run_checks(
     """
     chosen = select(ops, wings, dialects, kernels)
     devices.choose(device)
-    totals = [len(get_op(kernel.op).hostile) + examples for kernel, _ in chosen]
+    totals = [planned(get_op(kernel.op), examples, sweep) for kernel, _ in chosen]
     done, results = 0, []
     for (kernel, dialect), total in zip(chosen, totals, strict=True):
         label, end = f"{kernel.op} {kernel.label} {dialect}", done + total
@@ -130,9 +137,8 @@ def run_checks(
             if on_progress is not None:
                 on_progress(label, done, sum(totals))
 
-        results.append(
-            check_kernel(kernel, dialect, examples=examples, seed=seed, device=device, on_case=step)
-        )
+        options: dict[str, Any] = {"examples": examples, "seed": seed, "sweep": sweep}
+        results.append(check_kernel(kernel, dialect, device=device, on_case=step, **options))
         done = end - 1  # a sweep may be shorter than planned
         step()
     return results

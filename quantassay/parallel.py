@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from quantassay import devices, workers
+from quantassay.cases import planned
 from quantassay.engine import Progress, run_checks, select
 from quantassay.results import CheckResult
 from reference.op import Kernel, get_op
@@ -26,6 +27,7 @@ def run_parallel(
     device: str = "auto",
     examples: int = 100,
     seed: int = 0,
+    sweep: bool = False,
     kernels: Sequence[Kernel] | None = None,
     file: Path | None = None,
     count: int = 0,
@@ -39,13 +41,13 @@ def run_parallel(
     # By dialect: two workers then hold different wings, and do not compile the same at once.
     tasks = sorted({(k.wing, d) for k, d in pairs}, key=lambda task: (task[1], task[0]))
     count = min(count or workers.cores(), len(tasks))
-    options: dict[str, Any] = {"examples": examples, "seed": seed}
+    options: dict[str, Any] = {"examples": examples, "seed": seed, "sweep": sweep}
     if count < 2 or devices.choose(device) == "gpu":
         return run_checks(
             ops, wings, dialects, device=device, kernels=kernels, on_progress=on_progress, **options
         )
     names = sorted({kernel.op for kernel, _ in pairs})
-    total = sum(len(get_op(kernel.op).hostile) + examples for kernel, _ in pairs)
+    total = sum(planned(get_op(kernel.op), examples, sweep) for kernel, _ in pairs)
     done = 0
 
     def hear(label: str, steps: int) -> None:

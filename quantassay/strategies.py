@@ -43,7 +43,7 @@ def case_strategy(
     return st.builds(
         _case,
         sizes=st.tuples(*(st.tuples(st.just(s), st.integers(1, n)) for s, n in bounds.items())),
-        kind=st.sampled_from(op.kinds),
+        kind=st.sampled_from(op.kinds_in(dialect)),
         dtype=st.sampled_from(dtypes_of(op, dialect)),
         options=st.sampled_from(options_of(op, dialect, allowed)),
         seed=st.integers(0, SEEDS - 1),
@@ -78,7 +78,7 @@ def smallest(
     if tiny is None:
         tiny = _search(op, dialect, failing, _Budget(fails), seed, allowed)
     best = min((failing, tiny), key=lambda case: size(op, case))
-    return _descend(op, best, _Budget(fails))
+    return _descend(op, dialect, best, _Budget(fails))
 
 
 def size(op: Op, case: Case) -> tuple[Any, ...]:
@@ -101,7 +101,7 @@ def size(op: Op, case: Case) -> tuple[Any, ...]:
 def _tiny(op: Op, dialect: str, failing: Case) -> Iterator[Case]:
     """Inputs of one element and of two a side, of every kind, with the failing case's options."""
     dtypes = dict.fromkeys((dtypes_of(op, dialect)[0], failing.recipe.dtype))
-    kinds = dict.fromkeys((failing.recipe.kind, *op.kinds))
+    kinds = dict.fromkeys((failing.recipe.kind, *op.kinds_in(dialect)))
     for side, dtype, kind, seed in product((1, 2), dtypes, kinds, range(3)):
         made = recipe(kind, seed=seed, dtype=dtype, **dict.fromkeys(op.dims, side))
         if Case(made, failing.options) != failing:
@@ -149,10 +149,10 @@ def _search(
             configuration.set_hypothesis_home_dir(None)
 
 
-def _descend(op: Op, case: Case, budget: _Budget) -> Case:
+def _descend(op: Op, dialect: str, case: Case, budget: _Budget) -> Case:
     """Takes any simpler neighbour that still fails, until there is none."""
     while True:
-        for candidate in _simpler(op, case.recipe):
+        for candidate in _simpler(op, dialect, case.recipe):
             smaller = Case(candidate, case.options)
             if size(op, smaller) < size(op, case) and budget(smaller):
                 case = smaller
@@ -161,16 +161,16 @@ def _descend(op: Op, case: Case, budget: _Budget) -> Case:
             return case
 
 
-def _simpler(op: Op, made: Recipe) -> list[Recipe]:
+def _simpler(op: Op, dialect: str, made: Recipe) -> list[Recipe]:
     """One number changed: halved, one less, or the simplest; a few seeds at every size."""
-    sizes = dict(made.dims)
+    sizes, kinds = dict(made.dims), op.kinds_in(dialect)
     found = []
     for symbol, side in sizes.items():
         for less in sorted({1, side // 2, side - 1} - {0, side}):
             for seed in dict.fromkeys((made.seed, *range(SPARE_SEEDS))):
                 smaller = {**sizes, symbol: less}
                 found.append(recipe(made.kind, seed=seed, dtype=made.dtype, **smaller))
-    for kind in op.kinds[: op.kinds.index(made.kind)]:
+    for kind in [one for one in kinds if op.kinds.index(one) < op.kinds.index(made.kind)]:
         found.append(recipe(kind, seed=made.seed, dtype=made.dtype, **sizes))
     for seed in sorted({0, 1, made.seed // 2} - {made.seed}):
         found.append(recipe(made.kind, seed=seed, dtype=made.dtype, **sizes))

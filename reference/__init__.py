@@ -4,11 +4,16 @@ Importing this package registers every op. It imports nothing else of this proje
 """
 
 from reference import (
+    int8_asymmetric,
     int8_gemm,
     int8_gemm_azp,
+    int8_gemm_group,
     int8_gemm_requantize,
+    int8_group,
     int8_linear,
+    int8_norm,
     int8_quantize,
+    int8_weight_only,
 )
 from reference.dialects import DIALECTS, Dialect, dialect
 from reference.op import OPS, Arg, Kernel, Op, Recipe, get_op, implements, kernels, recipe, register
@@ -24,11 +29,16 @@ __all__ = [
     "dialect",
     "get_op",
     "implements",
+    "int8_asymmetric",
     "int8_gemm",
     "int8_gemm_azp",
+    "int8_gemm_group",
     "int8_gemm_requantize",
+    "int8_group",
     "int8_linear",
+    "int8_norm",
     "int8_quantize",
+    "int8_weight_only",
     "kernels",
     "recipe",
     "register",

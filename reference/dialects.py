@@ -41,6 +41,9 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     # Asymmetric: the zero point, from fp32 min/s and qmin - min/s, one rounding each; then to the
     # nearest integer. Clamped to the codes' range, or any int32.
     "zero_point": ("clamp(rne(qmin-min/s))", "rne(qmin-min/s)"),
+    # Asymmetric: an element's rounded quotient (which saturates at int32's ends) plus the zero
+    # point, before the clamp: exact, or in int32 with two's complement wrap.
+    "azp_sum": ("exact", "wrap"),
     # Results of a norm or an activation before they are quantized: kept in fp32, or rounded to x's
     # own dtype after each step.
     "intermediate": ("fp32", "input"),
@@ -85,6 +88,7 @@ class Dialect:
     floor: str = "none"
     azp_range: str = "with 0"
     zero_point: str = "clamp(rne(qmin-min/s))"
+    azp_sum: str = "exact"
     intermediate: str = "fp32"
     reduction: str = "lanes of 8"
     rsqrt: str = "1/sqrt"
@@ -156,6 +160,7 @@ DIALECTS: dict[str, Dialect] = {
             k_overflow="wrap",
             azp_range="as is",
             zero_point="rne(qmin-min/s)",
+            azp_sum="wrap",
             intermediate="input",
             group_epilogue="fma(acc*sA, sB, sum)",
             overrides=(

@@ -48,7 +48,7 @@ def quantize_per_token(x: NDArray[Any], *, dialect: str = "ieee") -> tuple[Codes
     x: fp32, fp16 or bf16 (M, K). Returns codes s8 (M, K) and scales fp32 (M,).
     Raises TypeError or ValueError naming the argument (see reference/validate.py).
     """
-    return _quantize_rows(x, check_quantize(x, dialect))
+    return quantize_rows(x, check_quantize(x, dialect))
 
 
 def quantize_per_channel(w: NDArray[Any], *, dialect: str = "ieee") -> tuple[Codes, Float32]:
@@ -56,7 +56,7 @@ def quantize_per_channel(w: NDArray[Any], *, dialect: str = "ieee") -> tuple[Cod
 
     w: fp32, fp16 or bf16 (N, K). Returns codes s8 (N, K) and scales fp32 (N,).
     """
-    return _quantize_rows(w, check_quantize(w, dialect, "w"))
+    return quantize_rows(w, check_quantize(w, dialect, "w"))
 
 
 def quantize_per_tensor(x: NDArray[Any], *, dialect: str = "ieee") -> tuple[Codes, Float32]:
@@ -65,7 +65,7 @@ def quantize_per_tensor(x: NDArray[Any], *, dialect: str = "ieee") -> tuple[Code
     x: fp32, fp16 or bf16 (M, K). Returns codes s8 (M, K) and scales fp32 (1,).
     """
     spoken = check_quantize(x, dialect)
-    codes, scales = _quantize_rows(x.reshape(1, -1), spoken)
+    codes, scales = quantize_rows(x.reshape(1, -1), spoken)
     return codes.reshape(x.shape), scales
 
 
@@ -74,11 +74,7 @@ def quantize_static(x: NDArray[Any], scales: Float32, *, dialect: str = "ieee") 
 
     x: fp32, fp16 or bf16 (M, K); scales: fp32 (1,) or (M,), finite and > 0. Returns s8 (M, K).
     """
-    spoken = check_static(x, scales, dialect)
-    wide, divisor = to_float32(x), scales[:, None]
-    with np.errstate(all="ignore"):
-        quotient = _scaled(wide, divisor, None, spoken.static_multiplier)
-        return _codes(_narrow(quotient, x, spoken), spoken)
+    return quantize_under(x, scales[:, None], check_static(x, scales, dialect))
 
 
 def dequantize(
@@ -94,7 +90,11 @@ def dequantize(
         return round_to(canonical_nan(codes.astype(np.float32) * scales[:, None]), out_dtype)
 
 
-def _quantize_rows(x: NDArray[Any], spoken: Dialect) -> tuple[Codes, Float32]:
+def quantize_rows(x: NDArray[Any], spoken: Dialect) -> tuple[Codes, Float32]:
+    """Codes and scales of rows (or groups, or a tensor as one row), in the dialect's words.
+
+    x: fp32, fp16 or bf16 (rows, columns). Returns s8 (rows, columns) and fp32 (rows,).
+    """
     wide = to_float32(x)
     with np.errstate(all="ignore"):
         amax = _amax(wide, spoken)
@@ -106,12 +106,20 @@ def _quantize_rows(x: NDArray[Any], spoken: Dialect) -> tuple[Codes, Float32]:
         return _codes(quotient, spoken), scale[:, 0].copy()
 
 
+def quantize_under(x: NDArray[Any], scales: Float32, spoken: Dialect) -> Codes:
+    """Codes under given scales. scales: fp32, of a shape that broadcasts to x's."""
+    with np.errstate(all="ignore"):
+        quotient = _scaled(to_float32(x), scales, None, spoken.static_multiplier)
+        return _codes(_narrow(quotient, x, spoken), spoken)
+
+
 def _amax(wide: Float32, spoken: Dialect) -> Float32:
-    """max |x| per row, (rows, 1)."""
+    """max |x| per row, (rows, 1), at least the floor."""
     magnitude = np.abs(wide)
+    least = np.float32({"none": 0, "1e-10": 1e-10}[spoken.floor])
     if spoken.nan == "propagate":
-        return np.max(magnitude, axis=1, keepdims=True)
-    return np.fmax.reduce(magnitude, axis=1, keepdims=True, initial=np.float32(0))
+        return np.max(magnitude, axis=1, keepdims=True, initial=least)
+    return np.fmax.reduce(magnitude, axis=1, keepdims=True, initial=least)
 
 
 def _scaled(wide: Float32, scale: Float32, amax: Float32 | None, multiplier: str) -> Float32:
@@ -134,8 +142,9 @@ def _narrow(values: Float32, x: NDArray[Any], spoken: Dialect) -> Float32:
 
 def _codes(quotient: Float32, spoken: Dialect) -> Codes:
     low, high = spoken.clamp_range
-    rounded = np.clip(np.rint(quotient), low, high)
-    return np.where(np.isnan(rounded), np.float32(0), rounded).astype(np.int8)
+    whole = {"rne": np.rint, "truncate": np.trunc}[spoken.rounding](quotient)
+    of_nan = np.float32({"zero": 0, "low": low}[spoken.nan_code])
+    return np.where(np.isnan(whole), of_nan, np.clip(whole, low, high)).astype(np.int8)
 
 
 def _floats(made: Recipe, name: str, rows: str, columns: str) -> dict[str, Any]:

@@ -85,7 +85,8 @@ def recipe(kind: str, *, seed: int = 0, dtype: str = "fp32", **dims: int) -> Rec
 class Op:
     """The declaration of an op. `oracle(*inputs, **options)` gives one array or a tuple.
 
-    takes, gives: what of a linear layer feeds its inputs and what its outputs are to later ops, one
+    only: kind -> the dialects whose contract allows its inputs; a kind that is not there is for
+    all. takes, gives: what of a linear layer feeds its inputs and what its outputs are to later ops, one
     name per input and per output (bench/workloads.py lists a layer's own); an op without `takes`
     does not run on layers.
     """
@@ -102,6 +103,7 @@ class Op:
     hostile: tuple[Recipe, ...] = ()
     dims: tuple[str, ...] = ("M", "K")
     dtypes: tuple[str, ...] = ("fp32",)
+    only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     takes: tuple[str, ...] = ()
     gives: tuple[str, ...] = ()
 
@@ -124,6 +126,10 @@ class Op:
     def allows(self, dtype: str, dialect: str) -> bool:
         """Whether a dialect accepts recipes of this dtype for this op."""
         return len(self.dtypes) == 1 or dtype in get_dialect(dialect).inputs
+
+    def kinds_in(self, dialect: str) -> tuple[str, ...]:
+        """The kinds whose inputs are valid in a dialect."""
+        return tuple(kind for kind in self.kinds if dialect in self.only.get(kind, (dialect,)))
 
     def operations(self, **dims: int) -> dict[str, int]:
         """Operations per pipe at the given sizes."""

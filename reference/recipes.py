@@ -119,6 +119,49 @@ def _constant(rng: np.random.Generator, rows: int, columns: int, dtype: str) -> 
     return np.ones((rows, columns)) * rng.standard_normal((rows, 1))
 
 
+def _azp_ties(rng: np.random.Generator, rows: int, columns: int, dtype: str) -> Float64:
+    """Quotients k + 1/2 exactly, and zero points that tie: the range is 255 times a few-bit scale,
+    and reaches from 0 to 255 such steps below 0, in halves.
+    """
+    few = {"fp32": (1.0, 3.0, 5.0), "fp16": (1.0, 3.0), "bf16": (1.0,)}[dtype]
+    scale = rng.choice(np.array(few), (rows, 1)) * np.exp2(rng.integers(-6, 3, (rows, 1)))
+    below = rng.integers(0, 511, (rows, 1)) / 2
+    if dtype == "bf16":
+        below = np.full((rows, 1), 127.5)  # 8 bits hold no larger half
+    steps = np.floor(-below) + rng.integers(0, 256, (rows, columns)) + 0.5
+    steps = np.clip(steps, -below, 255 - below)
+    return _with_ends(rng, steps, -below, 255 - below) * scale
+
+
+def _azp_near_ties(rng: np.random.Generator, rows: int, columns: int, dtype: str) -> Float64:
+    """Quotients within an ulp or so of k + 1/2 under scales of all bits."""
+    width = rng.uniform(1.0, 2.0, (rows, 1)) * np.exp2(rng.integers(-6, 7, (rows, 1)))
+    width = width.astype(np.float32)
+    scale = (width / np.float32(255)).astype(np.float64)
+    low = -width.astype(np.float64) * rng.choice((0.0, 0.5, 1.0), (rows, 1))
+    steps = np.ceil(low / scale) + rng.integers(0, 255, (rows, columns)) + 0.5
+    return _with_ends(rng, steps * scale, low, low + width)
+
+
+def _with_ends(rng: np.random.Generator, x: Float64, low: Float64, high: Float64) -> Float64:
+    """x with the ends of its rows' ranges in two of its columns, or one end in its only one."""
+    rows, columns = np.arange(x.shape[0]), x.shape[1]
+    first = rng.integers(0, columns, rows.size)
+    x[rows, (first + columns // 2) % columns] = low[:, 0]
+    x[rows, first] = high[:, 0]
+    return x
+
+
+def _offset(rng: np.random.Generator, rows: int, columns: int, dtype: str) -> Float64:
+    """Rows far from 0 for their width, such as [100, 101], down to a few ulps: zero points that are
+    not forced into the codes' range lie there up to beyond int32.
+    """
+    centre = rng.uniform(1.0, 2.0, (rows, 1)) * np.exp2(rng.integers(-6, 8, (rows, 1)))
+    width = np.exp2(-rng.integers(0, {"fp32": 24, "fp16": 11, "bf16": 8}[dtype], (rows, 1)))
+    sign = rng.choice((-1.0, 1.0), (rows, 1))
+    return np.asarray(sign * centre * (1 + width * rng.random((rows, columns))), np.float64)
+
+
 _FLOATS: dict[str, Make] = {
     "normal": _normal,
     "ties": _ties,
@@ -134,7 +177,9 @@ _FLOATS: dict[str, Make] = {
     "negzero": _negzero,
     "constant": _constant,
 }
+_AZP = {"azp_ties": _azp_ties, "azp_near_ties": _azp_near_ties, "offset": _offset}
 KINDS = tuple(_FLOATS)
+AZP_KINDS = (*KINDS, *_AZP)  # of asymmetric quantization
 CODE_KINDS = ("normal", "extremes", "saturating", "zeros", "one_hot", "ramp")
 SCALE_KINDS = ("nan_scale", "inf_scale", "zero_scale", "subnormal_scale", "huge_scale")
 EPILOGUE_KINDS = (*CODE_KINDS, *SCALE_KINDS, "cancel")
@@ -142,7 +187,7 @@ EPILOGUE_KINDS = (*CODE_KINDS, *SCALE_KINDS, "cancel")
 
 def floats(made: Recipe, rows: int, columns: int) -> NDArray[Any]:
     """An array of the recipe's kind and dtype, (rows, columns)."""
-    values = _FLOATS[made.kind](made.rng(), rows, columns, made.dtype)
+    values = (_FLOATS | _AZP)[made.kind](made.rng(), rows, columns, made.dtype)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         return values.astype(np.float32).astype(DTYPES[made.dtype])
 

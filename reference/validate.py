@@ -77,16 +77,22 @@ def check_static(x: Any, scales: Any, dialect_name: str) -> Dialect:
     """As `check_quantize`, and scales: fp32, one for all or one per row, finite and > 0."""
     spoken = check_quantize(x, dialect_name)
     _check_scales("scales", scales, int(x.shape[0]))
-    values = check_positive("scales", scales)
-    if spoken.arithmetic == "input":
-        inexact = np.flatnonzero(values.astype(x.dtype).astype(np.float32) != values)
-        if inexact.size:
-            where = int(inexact[0])
-            raise ValueError(
-                f"scales: got {values[where]} at index {where}; allowed in dialect "
-                f"{spoken.name}: values of {dtype_name(x.dtype)}, the dtype that it stores them in"
-            )
+    check_kept("scales", check_positive("scales", scales), x, spoken)
     return spoken
+
+
+def check_kept(name: str, values: Any, x: Any, spoken: Dialect) -> None:
+    """Every element a value of x's dtype, in a dialect that computes in it."""
+    if spoken.arithmetic == "fp32":
+        return
+    inexact = np.argwhere(values.astype(x.dtype).astype(np.float32) != values)
+    if inexact.size:
+        where = tuple(int(i) for i in inexact[0])
+        index = where[0] if len(where) == 1 else where
+        raise ValueError(
+            f"{name}: got {values[where]} at index {index}; allowed in dialect {spoken.name}: "
+            f"values of {dtype_name(x.dtype)}, the dtype that it stores them in"
+        )
 
 
 def check_positive(name: str, array: Any) -> Any:
@@ -102,6 +108,35 @@ def check_positive(name: str, array: Any) -> Any:
 
 def _check_scales(name: str, scales: Any, rows: int) -> None:
     check_vector(name, scales, {1: "per-tensor", rows: "one per row"})
+
+
+def check_group_size(group_size: Any, depth: int, name: str = "x") -> int:
+    """An int >= 1 that divides `depth`, the K of argument `name`. Returns the groups in a row."""
+    if not isinstance(group_size, int) or isinstance(group_size, bool):
+        raise TypeError(
+            f"group_size: got {group_size!r}, a {type(group_size).__name__}; allowed: an int"
+        )
+    if group_size < 1 or depth % group_size:
+        raise ValueError(
+            f"group_size: got {group_size}; allowed: a divisor of K = {depth}, "
+            f"the last axis of {name}"
+        )
+    return depth // group_size
+
+
+def check_group_scales(name: str, scales: Any, rows: int, depth: int, of: str) -> int:
+    """fp32 (1, Q) or (rows, Q), Q groups along the K = `depth` of argument `of`. Returns G."""
+    got, groups = check_array(name, scales, ("fp32",), 2)
+    if got not in (1, rows):
+        raise ValueError(
+            f"{name}: got {got} rows; allowed: 1 (the same for all) or {rows} (one per row of {of})"
+        )
+    if depth % groups:
+        raise ValueError(
+            f"{name}: got {groups} groups a row (its last axis); "
+            f"allowed: a divisor of K = {depth}, the last axis of {of}"
+        )
+    return depth // groups
 
 
 def check_dequantize(codes: Any, scales: Any, dialect_name: str, out_dtype: str) -> Dialect:

@@ -80,6 +80,7 @@ def _hopper() -> tuple[Peak, ...]:
         Peak("fp16_tensor", "fp32", 989.4, 4096, 1830),
         Peak("bf16_tensor", "fp32", 989.4, 4096, 1830),
         Peak("fp32", "fp32", 66.9, 256, 1980),
+        Peak("int32", "s32", 33.5, 128, 1980),
     )
 
 
@@ -104,6 +105,7 @@ DEVICES: Mapping[str, Device] = {
                 Peak("bf16_tensor", "fp32", 312, 2048, 1410),
                 Peak("int4_tensor", "s32", 1248, 8192, 1410),
                 Peak("fp32", "fp32", 19.5, 128, 1410),
+                Peak("int32", "s32", 19.5, 128, 1410),
             ),
         ),
         Device(
@@ -123,6 +125,7 @@ DEVICES: Mapping[str, Device] = {
                 Peak("bf16_tensor", "fp32", 165.2, 512, 2520),
                 Peak("int4_tensor", "s32", 1321.2, 4096, 2520),
                 Peak("fp32", "fp32", 82.6, 256, 2520),
+                Peak("int32", "s32", 41.3, 128, 2520),
             ),
         ),
     )

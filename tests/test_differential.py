@@ -1,7 +1,8 @@
 """Every registered kernel in every dialect that it names, against the oracle, bit for bit.
 
 What is registered is what is tested: a new kernel needs no line here. Each meets the op's hostile
-recipes and a few random ones; `quantassay check --examples 1000` runs more.
+recipes, every batch of 1 to 33 tokens at the hidden sizes of quantassay/cases.py, and a few random
+ones; `quantassay check --sweep --examples 1000` runs more.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import pytest
 
 from quantassay import CheckResult, get_op
+from quantassay.cases import BATCHES
 from quantassay.loading import load_wings
 from quantassay.parallel import run_parallel
 from reference.op import Kernel, kernels
@@ -40,6 +42,7 @@ def results(request: pytest.FixtureRequest) -> Results:
         sorted({params["dialect"] for params in wanted}),
         examples=EXAMPLES,
         seed=2026,
+        sweep=True,
         device="emulator",
     )
     return {(one.op, one.wing, one.variant, one.dialect): one for one in found}
@@ -51,7 +54,7 @@ def test_every_bit_equals_the_oracle(results: Results, kernel: Kernel, dialect: 
     assert result.counterexample is None, f"{kernel.label} {dialect}: {result.counterexample}"
     assert result.mismatches == 0
     hostile = [made for made in get_op(kernel.op).hostile if made.dtype == "fp16"]
-    assert result.cases >= len(hostile) + EXAMPLES
+    assert result.cases >= len(hostile) + len(BATCHES) // 3 + EXAMPLES
     assert result.elements > 1000
 
 

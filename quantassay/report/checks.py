@@ -10,27 +10,20 @@ that raises counts with all its elements. On hostile inputs the differential eng
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
-
-from numpy.typing import NDArray
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from bench.workloads import Layer
 from quantassay import devices
 from quantassay.calling import Calling
 from quantassay.cases import cases as engine_cases
 from quantassay.engine import CheckResult, check_kernel, select
+from quantassay.report.inputs import Case, cases, fed
 from quantassay.running import Outcome, outcome
-from reference.dialects import DIALECTS
-from reference.numerics import round_to
-from reference.op import Kernel, Op, get_op
+from reference.op import Kernel, get_op
 
-Array = NDArray[Any]
 Progress = Callable[[str, int, int], None]  # (what runs, done, in all)
 HOSTILE = "hostile"  # and "real layers" or "generated layers", by Layer.origin
-# These two are compared with each other in the first exhibit, so both see the same fp16 tensors.
-EXHIBITED = ("article_cuda", "article_torch")
 
 # Output dtype of the hostile cases; the layers' cases take the others. `quantassay check` runs all.
 HOSTILE_OUT = {"ieee": "fp32", "vllm": "bf16", "article_cuda": "fp16", "article_torch": "fp16"}
@@ -71,80 +64,6 @@ class Check:
         return self.mismatches == 0 and self.failure is None
 
 
-@dataclass(frozen=True)
-class Case:
-    """One op's inputs from one layer, with the oracle's outputs."""
-
-    op: Op
-    layer: str
-    dtype: str
-    inputs: Mapping[str, Any]
-    options: Mapping[str, str]
-    expected: tuple[Array, ...]
-
-    @property
-    def elements(self) -> int:
-        return sum(array.size for array in self.expected)
-
-
-@dataclass
-class Tensors:
-    """A layer's tensors in one dialect and dtype: real ones, and the oracle's results on them."""
-
-    dtype: str
-    real: dict[str, Any]
-    made: dict[str, Any] = field(default_factory=dict)
-
-
-# op -> its inputs, as keys of Tensors; in this order each op finds what it needs already made.
-SOURCES: Mapping[str, tuple[str, ...]] = {
-    "int8.quantize_per_token": ("x",),
-    "int8.quantize_per_channel": ("w",),
-    "int8.quantize_per_tensor": ("x",),
-    "int8.quantize_static": ("x", "scales"),
-    "int8.dequantize": ("codes", "scales"),
-    "int8.gemm": ("codes", "w_codes"),
-    "int8.epilogue": ("acc", "scales", "w_scales", "bias"),
-    "int8.gemm_dequant": ("codes", "w_codes", "scales", "w_scales", "bias"),
-    "int8.linear": ("x", "w_codes", "w_scales", "bias"),
-}
-_RESULTS: Mapping[str, tuple[str, ...]] = {
-    "int8.quantize_per_token": ("codes", "scales"),
-    "int8.quantize_per_channel": ("w_codes", "w_scales"),
-    "int8.gemm": ("acc",),
-}
-
-
-def cases(layers: Sequence[Layer], dialect: str) -> Iterator[Case]:
-    """Every op on every layer in one dialect.
-
-    Dtypes turn with the layer through those that the dialect accepts, for inputs and outputs
-    alike, except in the exhibited dialects: fp16 throughout.
-    """
-    allowed = ("fp16",) if dialect in EXHIBITED else DIALECTS[dialect].inputs
-    for number, layer in enumerate(layers):
-        dtype = allowed[number % len(allowed)]
-        real = {
-            "x": round_to(layer.activations, dtype),
-            "w": round_to(layer.weight, dtype),
-            "bias": layer.bias,
-        }
-        yield from _layer_cases(layer, dialect, Tensors(dtype, real))
-
-
-def _layer_cases(layer: Layer, dialect: str, tensors: Tensors) -> Iterator[Case]:
-    for name, sources in SOURCES.items():
-        op = get_op(name)
-        pool = {**tensors.real, **tensors.made}
-        inputs = {arg.name: pool[key] for arg, key in zip(op.inputs, sources, strict=True)}
-        options = {"dialect": dialect}
-        if "out_dtype" in op.options:
-            options["out_dtype"] = tensors.dtype
-        expected = op.expected(inputs, **options)
-        tensors.made.update(zip(_RESULTS.get(name, ()), expected, strict=False))
-        yield Case(op, layer.kind, tensors.dtype, inputs, options, expected)
-
-
 def check_layers(
     layers: Sequence[Layer],
     dialects: Sequence[str],
@@ -156,8 +75,8 @@ def check_layers(
     """Every kernel of the wings (None: all) in every dialect on every layer."""
     where = devices.choose(device)
     name = devices.name(where)
-    pairs = [pair for pair in select(None, wings, dialects) if pair[0].op in SOURCES]
-    total = layer_runs(pairs) * len(layers)
+    pairs = select(None, wings, dialects)
+    total = layer_runs(pairs, layers)
     checks: dict[tuple[str, str, str, str], Check] = {}
     done = 0
     for dialect in dialects:
@@ -178,9 +97,10 @@ def check_layers(
     return list(checks.values())
 
 
-def layer_runs(pairs: Sequence[tuple[Kernel, str]]) -> int:
-    """How many of the (kernel, dialect) pairs have inputs in a layer: each runs once a layer."""
-    return sum(kernel.op in SOURCES for kernel, _ in pairs)
+def layer_runs(pairs: Sequence[tuple[Kernel, str]], layers: Sequence[Layer]) -> int:
+    """How many runs the (kernel, dialect) pairs make on layers that feed their op."""
+    ops = {(d, n): fed(one, d) for d in {d for _, d in pairs} for n, one in enumerate(layers)}
+    return sum(kernel.op in ops[d, n] for kernel, d in pairs for n in range(len(layers)))
 
 
 def _add(check: Check, kernel: Kernel, case: Case, device: str) -> None:

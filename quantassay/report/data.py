@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import minilm, texts
-from bench.workloads import Layer, generated_layers
+from bench.workloads import Layer, generated_layers, with_neighbours
 from quantassay import workers
 from quantassay.errors import UsageError
 from quantassay.report import exhibit, quality, roofline
@@ -111,7 +111,7 @@ def collect(settings: Settings, on_progress: Progress | None = None) -> dict[str
         step = stage("model")
         source = load(settings)
         step("", 1, 1)
-    few = tuple(_first(layer, settings.tokens) for layer in source.layers)
+    few = tuple(layer.first(settings.tokens) for layer in source.layers)
     with clock.part("kernels"):
         job = Job(
             few, settings.dialects, settings.wings, settings.device, settings.examples,
@@ -180,7 +180,8 @@ def load(settings: Settings) -> Source:
         Layer(name, kind, *model.linear_weights(name), seen[name], "real")
         for name, kind in names.items()
     ]
-    return Source(layers, model, corpus)
+    norm = model.linear_weights(f"encoder.layer.{ENCODER_LAYER}.attention.output.LayerNorm")
+    return Source(with_neighbours(layers, norm, minilm.EPSILON), model, corpus)
 
 
 def verdict(checks: Sequence[Check], launched: Sequence[tuple[str, str, str]]) -> dict[str, Any]:
@@ -207,17 +208,6 @@ def verdict(checks: Sequence[Check], launched: Sequence[tuple[str, str, str]]) -
         "covers": covers,
         "leaves_out": leaves_out,
     }
-
-
-def _first(layer: Layer, tokens: int) -> Layer:
-    return Layer(
-        layer.name,
-        layer.kind,
-        layer.weight,
-        layer.bias,
-        layer.activations[:tokens].copy(),
-        layer.origin,
-    )
 
 
 def _quality(

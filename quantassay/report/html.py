@@ -15,7 +15,8 @@ from markupsafe import Markup
 
 from bench.workloads import LLMS, TOKENS, Shape
 from quantassay.report import charts
-from quantassay.report.checks import SOURCES
+from quantassay.report.counters import TOKENS as TOKENS_COUNTED
+from quantassay.report.inputs import op_order
 from quantassay.report.roofline import FP16_LINEAR, SWEEP, crossover
 from reference.op import get_op
 from roofline.devices import DEVICES
@@ -48,6 +49,8 @@ def render(report: Report) -> str:
         linears=linears(report["roofline"]),
         layer_tables=[layer_rows(report["roofline"], linear) for linear in (True, False)],
         counters=by_op(report["counters"]),
+        counted_tokens=min(TOKENS_COUNTED, report["settings"]["tokens"]),
+        wasteful=wasteful(report["counters"]),
         audit=audit_table(report["audit"]),
         archs=list(dict.fromkeys(row["arch"] for row in report["audit"])),
         problems=[words for row in report["audit"] for words in row["problems"]],
@@ -89,18 +92,22 @@ def matrix(checks: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str,
     return made
 
 
-def op_order(op: str) -> int:
-    """Place of an op among those that a layer runs; others come last."""
-    names = list(SOURCES)
-    return names.index(op) if op in names else len(names)
-
-
 def by_op(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
     """op -> rows, ops in the order of `op_order`."""
     made: dict[str, list[Mapping[str, Any]]] = {}
     for row in sorted(rows, key=lambda row: op_order(row["op"])):
         made.setdefault(row["op"], []).append(row)
     return made
+
+
+def wasteful(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
+    """(kernel, source line) of accesses above their ideal, the worst of all first."""
+    found = [
+        (f"{row['op']} {'/'.join(filter(None, (row['wing'], row['variant'])))}", line)
+        for row in rows
+        for line in row["waste"]
+    ]
+    return sorted(found, key=lambda pair: -pair[1]["moved"] / max(1, pair[1]["ideal"]))
 
 
 def layer_rows(rows: Sequence[Mapping[str, Any]], linear: bool) -> dict[str, list[dict[str, Any]]]:

@@ -42,7 +42,7 @@ def check_everything(job: Job, count: int, on_progress: Progress) -> list[Check]
     pairs = select(None, job.wings, job.dialects)
     tasks = sorted({(kernel.wing, dialect) for kernel, dialect in pairs}, reverse=True)
     totals = {
-        LAYERS: layer_runs(pairs) * len(job.layers),
+        LAYERS: layer_runs(pairs, job.layers),
         HOSTILE: sum(len(get_op(kernel.op).hostile) + job.examples for kernel, _ in pairs),
     }
     done = dict.fromkeys(totals, 0)

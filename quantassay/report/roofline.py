@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.workloads import LLMS, TOKENS, Shape
+from quantassay.report.inputs import GROUP_SIZE
 from reference.op import OPS, Op
 from roofline.devices import DEVICES, Device
 from roofline.model import FORMS, LABEL, Bound, bound, half_linear, linear_form
@@ -60,7 +61,8 @@ def half_dtypes(op: Op) -> dict[str, str]:
 
 
 def _op_row(op: Op, model: str, kind: str, dims: Mapping[str, int], device: Device) -> Row:
-    sizes = {**dims, "S": dims["M"]}
+    groups = {"G": GROUP_SIZE, "Q": dims["K"] // GROUP_SIZE, "P": dims["N"] // 8, "B": 1}
+    sizes = {**dims, **groups, "S": dims["M"]}
     return _row(op.name, model, kind, sizes, bound(op, sizes, device, half_dtypes(op)))
 
 

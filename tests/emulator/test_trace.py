@@ -173,3 +173,29 @@ def test_tracing_changes_no_result_and_no_instruction_count(cuda):
         stats = kernel.launch(1, 32, (y,), trace=trace)
         results.append((y.tolist(), stats.opcodes))
     assert results[0] == results[1]
+
+
+def test_traffic_by_source_line(cuda):
+    source = """
+    extern "C" __global__ void k(const int* x, int* y) {
+      __shared__ int s[256];
+      s[threadIdx.x] = s[threadIdx.x + 32] = x[threadIdx.x];
+      __syncwarp();
+      y[threadIdx.x] = s[threadIdx.x * 2 % 64];
+    }"""
+    args = np.arange(32, dtype=np.int32), emulator.empty(32, np.int32)
+    stats = cuda(source).launch(1, 32, args, trace=True)
+    copied, moved = stats.source_lines()
+    assert copied.source.endswith("test.cu:4")
+    assert (copied.global_requests, copied.global_sectors, copied.ideal_sectors) == (1, 4, 4)
+    assert (copied.shared_requests, copied.shared_wavefronts, copied.bank_conflicts) == (2, 2, 0)
+    assert (copied.shared_bytes, copied.global_load_bytes, copied.global_store_bytes) == (
+        256,
+        128,
+        0,
+    )
+    assert moved.source.endswith("test.cu:6")
+    assert (moved.shared_requests, moved.shared_wavefronts, moved.bank_conflicts) == (1, 2, 1)
+    assert (moved.shared_bytes, moved.global_load_bytes, moved.global_store_bytes) == (128, 0, 128)
+    for name in ("shared_requests", "shared_wavefronts", "global_sectors", "global_load_bytes"):
+        assert getattr(copied, name) + getattr(moved, name) == getattr(stats, name)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from quantassay import check_kernel
-from quantassay.cases import LIMIT, Case, cases, options_of
+from quantassay.cases import HIDDEN, LIMIT, Case, cases, options_of, swept
 from quantassay.strategies import size, smallest
 from reference import Kernel, get_op, recipe
 
@@ -118,3 +118,21 @@ def test_the_search_writes_nothing(tmp_path: Path) -> None:
     environment = {"PYTHONPATH": str(root), "PATH": "", "HOME": str(tmp_path)}
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_sweep_has_every_batch_and_every_hidden_size() -> None:
+    for name in ("int8.quantize_per_token", "int8.gemm", "int8.epilogue"):
+        op = get_op(name)
+        made = swept(op)
+        assert {one.dim("M") for one in made} >= set(range(1, 34))
+        wide = "K" if "K" in op.dims else "N"
+        assert {one.dim(wide) for one in made} == set(HIDDEN)
+        assert {one.kind for one in made} == set(op.kinds)
+    deep = [one for one in swept(get_op("int8.gemm")) if one.dim("K") == 4096]
+    assert max(one.dim("N") for one in deep) > 33
+    grouped = swept(get_op("int8.gemm_group"))
+    assert {one.dim("Q") * one.dim("G") for one in grouped} == set(HIDDEN)
+    with_sweep = list(cases(get_op("int8.gemm"), "ieee", examples=3, seed=1, sweep=True))
+    without = list(cases(get_op("int8.gemm"), "ieee", examples=3, seed=1))
+    assert len(with_sweep) == len(without) + len(made)
+    assert with_sweep[-3:] == without[-3:]

@@ -1,0 +1,34 @@
+// out = float32(code - zero point) * scale, rounded to OUTPUT. The contract is that of
+// asymmetric_dequantize in reference/int8_asymmetric.py; no dialect changes it.
+//
+// Defines: OUTPUT (format of out), VECTOR (elements per thread and step: 16 bytes of out where
+// addresses and row length allow). Rows and geometry: rows.cuh.
+
+#include "formats.cuh"
+#include "rows.cuh"
+
+extern "C" __global__ void __launch_bounds__(1024) asymmetric_dequantize(
+    const unsigned char* __restrict__ codes,  // u8 or the bits of s8 (rows, length)
+    const float* __restrict__ scales,         // fp32 (given,)
+    const int* __restrict__ zero_points,      // s32 (given,)
+    Storage<OUTPUT>::type* __restrict__ out,  // OUTPUT (rows, length)
+    long long rows, int length, int lowest, long long given) {
+    const long long row = row_of_thread(), at = row < given ? row : row % given;
+    const int vectors = row < rows ? length / VECTOR : 0;
+    const float scale = for_row(scales + at);
+    // A code less the lowest one is 0..255: for s8 its byte with the sign bit turned.
+    const unsigned turned = lowest ? 0x80808080u : 0u;
+    const unsigned zero = for_row(zero_points + at) - static_cast<unsigned>(lowest);
+    codes += row * length;
+    out += row * length;
+    for (int v = threadIdx.x; v < vectors; v += blockDim.x) {
+        const Pack<VECTOR> packed = Pack<VECTOR>::load(codes + v * VECTOR);
+        float value[VECTOR];
+#pragma unroll
+        for (int i = 0; i < VECTOR; i++) {
+            const unsigned code = (packed.word[i / 4] ^ turned) >> (i % 4 * 8) & 0xffu;
+            value[i] = __fmul_rn(__int2float_rn(static_cast<int>(code - zero)), scale);
+        }
+        pack_floats<OUTPUT>(value).store(out + v * VECTOR);
+    }
+}
