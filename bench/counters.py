@@ -27,7 +27,7 @@ from reference.op import Kernel, Op, as_tuple, get_op, kernels, recipe
 ROOT = f"{Path(__file__).resolve().parent.parent}/"
 FILE = Path(__file__).with_name("counters.json")
 COMPILERS = ("nvidia-cuda-nvrtc", "nvidia-nvvm", "numba-cuda", "llvmlite")
-ROWS = {"M": 64, "N": 64, "K": 4096, "Q": 32, "G": 128}  # sizes of row kernels
+ROWS = {"M": 64, "N": 64, "K": 4096, "Q": 32, "G": 128, "P": 8}  # sizes of row kernels
 PRODUCTS = {"M": 128, "N": 256, "K": 512, "Q": 4, "G": 128, "B": 2, "P": 32}
 DECODE = {**PRODUCTS, "M": 8, "K": 1024}  # of kernels made for small M
 SMALL_M = ("split_k", "packed", "weight_only")

@@ -4,24 +4,21 @@ Contract: `compile_ir(ir)` returns a Compiled whose `address(name)` is the addre
 variable of the module; the code lives as long as the object. `load(name)` gives the same from the
 cache alone, or None. Few passes run: LLVM's O1 pipeline takes twice as long and its code was not
 faster here. No fast-math flag is anywhere: floating point stays as written. The object file goes to
-$QUANTASSAY_CACHE (or ~/.cache/quantassay)/kernels, named after the hash of the IR, llvmlite's
-version, the passes and the CPU with its features; a file that is damaged is not used, nor is a
-directory of another user. With the variable set to an empty string nothing is kept. A cache that
-cannot be written is no error.
+the cache's folder "kernels" (reference/storage.py), named after the hash of the IR, llvmlite's
+version, the passes and the CPU with its features; a file that is damaged is not used.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
-from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import llvmlite
 import llvmlite.binding as llvm
+
+from reference.storage import keep, private_folder
 
 OPTIMISATION = 1  # of the code generator
 PASSES = ("always_inliner", "sroa", "instruction_combine", "simplify_cfg")
@@ -76,17 +73,7 @@ def _machine() -> Any:
 
 def cache_directory() -> Path | None:
     """Where objects are kept, or None if no directory is ours and writable."""
-    named = os.environ.get("QUANTASSAY_CACHE")
-    if named == "":
-        return None
-    root = Path(named) if named else Path("~/.cache/quantassay").expanduser()
-    directory = root / "kernels"
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        ours = not hasattr(os, "getuid") or directory.stat().st_uid == os.getuid()
-    except OSError:
-        return None
-    return directory if ours and os.access(directory, os.W_OK) else None
+    return private_folder("kernels")
 
 
 def environment() -> str:
@@ -107,16 +94,8 @@ def read(path: Path) -> bytes | None:
 
 
 def write(path: Path, body: bytes) -> None:
-    """Write beside and rename, so that a reader never sees half a file."""
-    name = ""
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(_MAGIC + hashlib.sha256(body).digest() + body)
-        os.replace(name, path)
-    except OSError:  # a full disk or a directory that went away: compile again next time
-        with suppress(OSError):
-            Path(name).unlink()
+    """Keep `body` with a checksum; where that fails it is compiled again next time."""
+    keep(path, _MAGIC + hashlib.sha256(body).digest() + body)
 
 
 def optimise(ir: str) -> tuple[Any, Any]:

@@ -12,8 +12,6 @@ source file, because Numba's own cache looks at one file only.
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-_user: Callable[[], int] = getattr(os, "getuid", lambda: 0)
+from reference.storage import private_folder
+
 RUNTIME_SOURCES = (
     "layout.py",
     "native.py",
@@ -72,35 +71,12 @@ def primitive(codegen: Callable[..., Any]) -> Any:
 
 
 def cache_directory() -> Path | None:
-    """The first writable place: $QUANTASSAY_CACHE, ~/.cache/quantassay, a private temporary one.
-
-    None if there is none, or if the variable is set to an empty string.
-    """
+    """The cache's folder for this runtime; None where nothing can be kept."""
     here = Path(__file__).parent
     digest = hashlib.sha256(numba.__version__.encode())
     for name in RUNTIME_SOURCES:
         digest.update((here / name).read_bytes())
-    named = os.environ.get("QUANTASSAY_CACHE")
-    if named == "":
-        return None
-    places = [Path(named)] if named else [Path("~/.cache/quantassay").expanduser()]
-    places.append(Path(tempfile.gettempdir()) / f"quantassay-{_user()}")
-    for place in places:
-        directory = place / f"emulator-{digest.hexdigest()[:16]}"
-        if _private_and_writable(place, directory):
-            return directory
-    return None
-
-
-def _private_and_writable(place: Path, directory: Path) -> bool:
-    """Cached code is executed, so a directory that another user owns is not used."""
-    try:
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        directory.mkdir(exist_ok=True)
-        owner = directory.stat().st_uid
-    except OSError:
-        return False
-    return owner == _user() and os.access(directory, os.W_OK)
+    return private_folder(f"emulator-{digest.hexdigest()[:16]}")
 
 
 def _load(bits: int, signed: bool) -> Any:

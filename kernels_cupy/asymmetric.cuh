@@ -89,20 +89,23 @@ __device__ inline Range range_of(const RangeKeys& keys) {
     return {from_ordered(~keys.low), from_ordered(keys.high)};
 }
 
-// The joint range of the threads of one row, in each of them: blockDim.x lanes, a power of two
-// below 32 or whole warps, then one row to a block. All threads of the block must call it, once per
+// The joint range of a block of several warps, in each thread. All of them must call it, once per
 // kernel.
-__device__ inline RangeKeys join_row(RangeKeys keys) {
+__device__ inline RangeKeys join_block(RangeKeys keys) {
     __shared__ RangeKeys partial[32];
-    if (blockDim.x < 32)
-        return {lanes_maximum(keys.low, blockDim.x), lanes_maximum(keys.high, blockDim.x)};
-    keys = {warp_maximum(keys.low), warp_maximum(keys.high)};
-    if (blockDim.x == 32) return keys;
     const unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    keys = {warp_maximum(keys.low), warp_maximum(keys.high)};
     if (lane == 0) partial[warp] = keys;
     __syncthreads();
     keys = lane < blockDim.x / 32 ? partial[lane] : RangeKeys{0u, 0u};
     return {warp_maximum(keys.low), warp_maximum(keys.high)};
+}
+
+// The joint range of the threads of one row (rows.cuh), in each of them. All threads of the block
+// must call it, once per kernel.
+__device__ inline RangeKeys join_row(const RangeKeys& keys) {
+    if (blockDim.x > 32) return join_block(keys);
+    return {lanes_maximum(keys.low, blockDim.x), lanes_maximum(keys.high, blockDim.x)};
 }
 
 // ---- codes

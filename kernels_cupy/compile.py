@@ -5,10 +5,8 @@ multiply and add (-fmad=false), no flush of subnormals, no fast-math, division a
 correctly rounded. CuPy's own NVRTC path is never used: it always adds -ftz=true. Neither a GPU nor
 a driver is needed.
 
-Results are kept on disk under $QUANTASSAY_CACHE (default ~/.cache/quantassay), one file per
-sha256 of source, everything it includes, options and NVRTC's version; written to a temporary file
-and renamed, so that a reader never sees half a file. Where the folder cannot be written, results
-live in memory only.
+Results are kept in the cache folder (reference/storage.py), one file per sha256 of source,
+everything it includes, options and NVRTC's version.
 
 With $QUANTASSAY_CUBINS set (the folder that `export` wrote), `cubin` takes its bytes from there
 and never compiles: a CUBIN that is missing, or whose sha256 is not the manifest's, is an error.
@@ -25,6 +23,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from reference.storage import cache_folder, keep, replace
 
 FOLDER = Path(__file__).parent
 OPTIONS = ("-fmad=false", "-lineinfo", "--std=c++17", "-default-device")
@@ -133,7 +133,7 @@ def export(
     for source, defines in configurations:
         for arch in wanted:
             binary = compiled(source, defines, arch, "cubin")
-            _replace(folder / f"{binary.key}.cubin", binary.data)
+            replace(folder / f"{binary.key}.cubin", binary.data)
             entries[binary.key] = {
                 "source": str(source),
                 "defines": dict(sorted(defines.items())),
@@ -141,13 +141,8 @@ def export(
                 "sha256": hashlib.sha256(binary.data).hexdigest(),
             }
     manifest = {"nvrtc": nvrtc_version(), "cubins": entries}
-    _replace(folder / MANIFEST, json.dumps(manifest, indent=1).encode())
+    replace(folder / MANIFEST, json.dumps(manifest, indent=1))
     return len(entries)
-
-
-def cache_folder() -> Path:
-    chosen = os.environ.get("QUANTASSAY_CACHE")
-    return Path(chosen) if chosen else Path.home() / ".cache" / "quantassay"
 
 
 @cache
@@ -263,29 +258,14 @@ def _read(key: str, kind: str) -> Binary | None:
 
 def _write(binary: Binary, kind: str) -> None:
     """Log first: a result counts as cached only when both are there."""
-    try:
-        cache_folder().mkdir(parents=True, exist_ok=True)
-        _replace(cache_folder() / f"{binary.key}.log", binary.log.encode())
-        _replace(cache_folder() / f"{binary.key}.{kind}", binary.data)
-    except OSError:
-        return  # an unwritable cache: the result stays in memory
-
-
-def _replace(path: Path, data: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:16]}-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    if keep(cache_folder() / f"{binary.key}.log", binary.log):
+        keep(cache_folder() / f"{binary.key}.{kind}", binary.data)
 
 
 def _temporary(key: str, data: bytes) -> Path:
     path = Path(_scratch().name) / f"{key}.cubin"
     if not path.is_file():
-        _replace(path, data)
+        replace(path, data)
     return path
 
 

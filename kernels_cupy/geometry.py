@@ -28,11 +28,11 @@ def ceil_div(length: int, part: int) -> int:
     return -(-length // part)
 
 
-def row_geometry(rows: int, vectors: int) -> tuple[Dim, Dim]:
-    """(grid, block) of a row kernel, for rows of `vectors` vectors: up to KEPT per thread, and
+def row_geometry(rows: int, vectors: int, kept: int = KEPT) -> tuple[Dim, Dim]:
+    """(grid, block) of a row kernel, for rows of `vectors` vectors: up to `kept` per thread, and
     four rows to a block where a warp is enough for one.
     """
-    threads = min(MAX_THREADS, 32 * ceil_div(vectors, 32 * KEPT))
+    threads = min(MAX_THREADS, 32 * ceil_div(vectors, 32 * kept))
     together = min(rows, 4) if threads == 32 else 1
     return (ceil_div(rows, together),), (threads, together)
 

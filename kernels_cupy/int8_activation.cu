@@ -19,10 +19,11 @@ struct Activated {
         Elements part[PARTS];
     };
 
-    __device__ Raw load(int v) const {
-        Raw raw;
+    __device__ Raw load(int v, bool inside) const {
+        Raw raw = {};
 #pragma unroll
-        for (int i = 0; i < PARTS; i++) raw.part[i] = Elements::load(x + i * K + v * VECTOR);
+        for (int i = 0; i < PARTS; i++)
+            if (inside) raw.part[i] = Elements::load(x + i * K + v * VECTOR);
         return raw;
     }
 
@@ -62,6 +63,6 @@ extern "C" __global__ void __launch_bounds__(1024) activate_static(
     const int row = blockIdx.x * blockDim.y + threadIdx.y;
     if (row >= M) return;
     const size_t start = static_cast<size_t>(row) * K;
-    const Multiplier m = static_multiplier(scales[S == 1 ? 0 : row]);
+    const Multiplier m = static_multiplier(for_warp(scales, S == 1 ? 0 : row));
     quantize_from<true>(threadIdx.x, row_of(x, row, K), K / VECTOR, m, codes + start);
 }

@@ -55,11 +55,11 @@ extern "C" __global__ void __launch_bounds__(1024) asymmetric_rows(
     Code* __restrict__ codes,       // u8 or s8 (rows, length)
     float* __restrict__ scales,     // fp32 (rows,)
     int* __restrict__ zero_points,  // s32 (rows,)
-    long long rows, int length, int lowest) {
-    const long long row = row_of_thread();
+    unsigned rows, int length, int lowest) {
+    const unsigned row = row_of_thread();
     const int vectors = row < rows ? length / VECTOR : 0;
-    x += row * length;
-    codes += row * length;
+    x += row_start(row, length);
+    codes += row_start(row, length);
 
     Elements kept[KEPT];
     Range range = no_range();
@@ -110,7 +110,7 @@ extern "C" __global__ void __launch_bounds__(1024) asymmetric_range(
         for (int i = 0; i < KEPT; i++)
             if (v + i * step < vectors) widen(range, some[i]);
     }
-    const RangeKeys joint = join_row(range_keys(range));
+    const RangeKeys joint = join_block(range_keys(range));
     if (threadIdx.x == 0) {
         atomicMax(keys, joint.low);
         atomicMax(keys + 1, joint.high);
@@ -124,12 +124,13 @@ extern "C" __global__ void __launch_bounds__(1024) asymmetric_tensor(
     Code* __restrict__ codes,           // u8 or s8 (rows, length)
     float* __restrict__ scale,          // fp32 (1,)
     int* __restrict__ zero_point,       // s32 (1,)
-    long long rows, int length, int lowest) {
-    const long long row = row_of_thread();
+    unsigned rows, int length, int lowest) {
+    const unsigned row = row_of_thread();
     const int vectors = row < rows ? length / VECTOR : 0;
-    const RangeKeys joint = {for_row(keys), for_row(keys + 1)};
-    const Asymmetric how = make_asymmetric(range_of(joint), lowest);
-    quantize_row<false>(x + row * length, codes + row * length, vectors, how);
+    const auto joint = for_row(keys, keys + 1);
+    const Asymmetric how = make_asymmetric(range_of({joint.first, joint.second}), lowest);
+    const size_t start = row_start(row, length);
+    quantize_row<false>(x + start, codes + start, vectors, how);
     if (row == 0 && threadIdx.x == 0) {
         scale[0] = how.by.scale;
         zero_point[0] = how.zero_point;
@@ -142,9 +143,11 @@ extern "C" __global__ void __launch_bounds__(1024) asymmetric_static(
     const float* __restrict__ scales,     // fp32 (given,)
     const int* __restrict__ zero_points,  // s32 (given,)
     Code* __restrict__ codes,             // u8 or s8 (rows, length)
-    long long rows, int length, int lowest, long long given) {
-    const long long row = row_of_thread(), at = row < given ? row : row % given;
+    unsigned rows, int length, int lowest, unsigned given) {
+    const unsigned row = row_of_thread(), at = row % given;
     const int vectors = row < rows ? length / VECTOR : 0;
-    const Asymmetric how = given_asymmetric(for_row(scales + at), for_row(zero_points + at), lowest);
-    quantize_row<true>(x + row * length, codes + row * length, vectors, how);
+    const auto both = for_row(scales + at, zero_points + at);
+    const Asymmetric how = given_asymmetric(both.first, both.second, lowest);
+    const size_t start = row_start(row, length);
+    quantize_row<true>(x + start, codes + start, vectors, how);
 }

@@ -57,14 +57,15 @@ def defines(spoken: Dialect, dtype: str, vector: int) -> dict[str, int]:
     return {"INPUT": format_code(dtype), "VECTOR": vector, **told}
 
 
-def geometry(rows: int, vectors: int) -> tuple[Dim, Dim]:
-    """(grid, block) for rows of `vectors` vectors, up to KEPT a lane: a power of two of lanes, four
-    at least where there is work for them, and whole warps of such rows; beyond 32 lanes one row to
-    a block.
+def geometry(rows: int, length: int, vector: int) -> tuple[Dim, Dim]:
+    """(grid, block) for rows of `length` elements, as rows.cuh says: up to KEPT vectors a lane, and
+    as many lanes as it takes to store 32 bytes of codes at once, a sector.
     """
+    vectors = length // vector
     if vectors > 32 * KEPT:
         return (rows,), (min(MAX_THREADS, 32 * ceil_div(vectors, 32 * KEPT)), 1)
-    lanes = max(_power_of_two(ceil_div(vectors, KEPT)), min(4, _power_of_two(vectors)))
+    fewest = min(32 // vector, _power_of_two(vectors), 32)
+    lanes = max(_power_of_two(ceil_div(vectors, KEPT)), fewest)
     of_warp = 32 // lanes
     together = min(BLOCK // lanes, of_warp * ceil_div(rows, of_warp))
     return (ceil_div(rows, together),), (lanes, together)
@@ -82,7 +83,7 @@ def _told(x: Any, length: int, spoken: Dialect) -> dict[str, int]:
 
 def _sizes(x: Any, length: int, code_dtype: str) -> tuple[Any, ...]:
     """rows, length, lowest: the last parameters of every kernel."""
-    return np.int64(x.size // length), np.int32(length), np.int32(RANGES[code_dtype][0])
+    return np.uint32(x.size // length), np.int32(length), np.int32(RANGES[code_dtype][0])
 
 
 def _rows(
@@ -92,7 +93,7 @@ def _rows(
     told, sizes = _told(x, length, spoken), _sizes(x, length, code_dtype)
     codes = empty(x, x.shape, code_dtype)
     scales, zero_points = empty(x, shape, "fp32"), empty(x, shape, "s32")
-    grid, block = geometry(int(sizes[0]), length // told["VECTOR"])
+    grid, block = geometry(int(sizes[0]), length, told["VECTOR"])
     args = x, codes, scales, zero_points, *sizes
     run(SOURCE, "asymmetric_rows", told, grid, block, args)
     return codes, scales, zero_points
@@ -137,7 +138,7 @@ def asymmetric_per_tensor(x: Any, *, dialect: str = "ieee", code_dtype: str = "u
     blocks = min(RANGE_GRID, ceil_div(vectors, KEPT * RANGE_BLOCK))
     args: tuple[Any, ...] = x, keys, np.int64(vectors)
     run(SOURCE, "asymmetric_range", told, (blocks,), (RANGE_BLOCK,), args)
-    grid, block = geometry(int(sizes[0]), K // told["VECTOR"])
+    grid, block = geometry(int(sizes[0]), K, told["VECTOR"])
     args = x, keys, codes, scale, zero_point, *sizes
     run(SOURCE, "asymmetric_tensor", told, grid, block, args)
     return codes, scale, zero_point
@@ -148,8 +149,8 @@ def _given(x: Any, scales: Any, zero_points: Any, spoken: Dialect, code_dtype: s
     length = x.shape[1] // (scales.shape[1] if scales.ndim == 2 else 1)
     told, sizes = _told(x, length, spoken), _sizes(x, length, code_dtype)
     codes = empty(x, x.shape, code_dtype)
-    grid, block = geometry(int(sizes[0]), length // told["VECTOR"])
-    args = x, scales, zero_points, codes, *sizes, np.int64(scales.size)
+    grid, block = geometry(int(sizes[0]), length, told["VECTOR"])
+    args = x, scales, zero_points, codes, *sizes, np.uint32(scales.size)
     run(SOURCE, "asymmetric_static", told, grid, block, args)
     return codes
 
@@ -186,8 +187,8 @@ def _dequantized(codes: Any, scales: Any, zero_points: Any, out_dtype: str) -> A
     vector = vector_width(length, [codes], VECTOR_BYTES // DTYPES[out_dtype].itemsize)
     out = empty(codes, codes.shape, out_dtype)
     sizes = _sizes(codes, length, dtype_name(codes.dtype) or "")
-    grid, block = geometry(int(sizes[0]), length // vector)
-    args = codes, scales, zero_points, out, *sizes, np.int64(scales.size)
+    grid, block = geometry(int(sizes[0]), length, vector)
+    args = codes, scales, zero_points, out, *sizes, np.uint32(scales.size)
     told = dequantize_defines(out_dtype, vector)
     run(DEQUANTIZE, "asymmetric_dequantize", told, grid, block, args)
     return out

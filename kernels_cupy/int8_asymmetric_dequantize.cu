@@ -12,22 +12,22 @@ extern "C" __global__ void __launch_bounds__(1024) asymmetric_dequantize(
     const float* __restrict__ scales,         // fp32 (given,)
     const int* __restrict__ zero_points,      // s32 (given,)
     Storage<OUTPUT>::type* __restrict__ out,  // OUTPUT (rows, length)
-    long long rows, int length, int lowest, long long given) {
-    const long long row = row_of_thread(), at = row < given ? row : row % given;
+    unsigned rows, int length, int lowest, unsigned given) {
+    const unsigned row = row_of_thread(), at = row % given;
     const int vectors = row < rows ? length / VECTOR : 0;
-    const float scale = for_row(scales + at);
+    const auto both = for_row(scales + at, zero_points + at);
     // A code less the lowest one is 0..255: for s8 its byte with the sign bit turned.
     const unsigned turned = lowest ? 0x80808080u : 0u;
-    const unsigned zero = for_row(zero_points + at) - static_cast<unsigned>(lowest);
-    codes += row * length;
-    out += row * length;
+    const unsigned zero = static_cast<unsigned>(both.second) - static_cast<unsigned>(lowest);
+    codes += row_start(row, length);
+    out += row_start(row, length);
     for (int v = threadIdx.x; v < vectors; v += blockDim.x) {
         const Pack<VECTOR> packed = Pack<VECTOR>::load(codes + v * VECTOR);
         float value[VECTOR];
 #pragma unroll
         for (int i = 0; i < VECTOR; i++) {
             const unsigned code = (packed.word[i / 4] ^ turned) >> (i % 4 * 8) & 0xffu;
-            value[i] = __fmul_rn(__int2float_rn(static_cast<int>(code - zero)), scale);
+            value[i] = __fmul_rn(__int2float_rn(static_cast<int>(code - zero)), both.first);
         }
         pack_floats<OUTPUT>(value).store(out + v * VECTOR);
     }

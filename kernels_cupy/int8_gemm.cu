@@ -46,6 +46,7 @@ extern "C" __global__ void __launch_bounds__(NAIVE_TILE* NAIVE_TILE) gemm_naive(
     const signed char* x = a_rows.codes + static_cast<size_t>(m) * K;
     const signed char* y = b_rows.codes + static_cast<size_t>(n) * K;
     int acc = 0;
+    __builtin_assume(K > 0);
     for (int k = 0; k < K; k++) acc += x[k] * y[k];
     out[(static_cast<size_t>(at.batch) * M + at.m + m) * N + at.n + n] = acc;
 }
@@ -62,17 +63,18 @@ __device__ inline void fill_padded(signed char* tile, const CodeRows& rows, int 
     }
 }
 
-extern "C" __global__ void __launch_bounds__(NAIVE_TILE* NAIVE_TILE) gemm_tiled(PARAMETERS) {
+extern "C" __global__ void __launch_bounds__(NAIVE_TILE* NAIVE_TILE, 2) gemm_tiled(PARAMETERS) {
     __shared__ signed char a_tile[NAIVE_TILE * PADDED], b_tile[NAIVE_TILE * PADDED];
     const Place at = place<NAIVE_TILE, NAIVE_TILE>(blockIdx.x, M, N);
     const CodeRows a_rows = OPERANDS.a_rows(at), b_rows = OPERANDS.b_rows(at);
     int acc = 0;
+    __builtin_assume(K > 0);
     for (int k = 0; k < K; k += DEPTH) {
         __syncthreads();  // the previous tiles have been read
         fill_padded(a_tile, a_rows, k);
         fill_padded(b_tile, b_rows, k);
         __syncthreads();
-#pragma unroll 16
+#pragma unroll 8
         for (int i = 0; i < DEPTH; i++)
             acc += a_tile[threadIdx.y * PADDED + i] * b_tile[threadIdx.x * PADDED + i];
     }
@@ -82,7 +84,7 @@ extern "C" __global__ void __launch_bounds__(NAIVE_TILE* NAIVE_TILE) gemm_tiled(
 
 #endif
 
-extern "C" __global__ void __launch_bounds__(TILE_THREADS) gemm_dp4a(PARAMETERS) {
+extern "C" __global__ void __launch_bounds__(TILE_THREADS, 2) gemm_dp4a(PARAMETERS) {
     dp4a_product(OPERANDS, RESULTS);
 }
 
@@ -94,7 +96,8 @@ extern "C" __global__ void __launch_bounds__(MMA_THREADS, 2) gemm_mma(PARAMETERS
     const Place at = place<S::ROWS, MMA_COLUMNS>(blockIdx.x, M, N);
     Sums<S> acc = {};
     multiply_plain<S>(stage, OPERANDS.a_rows(at), OPERANDS.b_rows(at), K, acc);
-    hand_out<S>(stage, acc, at, Direct<Results<OUTPUT>>{RESULTS});
+    int* words = reinterpret_cast<int*>(stage);
+    hand_out<S>(words, acc, at, Direct<Results<OUTPUT>>(RESULTS, words + SLABS<S>));
 }
 
 #endif
@@ -126,11 +129,12 @@ __device__ void split_product(
     Sums<S> acc = {};
     multiply_pipelined<S>(
         stages, of.a_rows(at), of.b_rows(at), begin, min(begin + part, of.K), acc);
-    hand_out<S>(stages, acc, at, Partial{sums, of.M, of.N});
+    int* words = reinterpret_cast<int*>(stages);
+    hand_out<S>(words, acc, at, Partial{sums, of.M, of.N});
     if constexpr (OUTPUT != INT32) {
         int* ticket = sums + static_cast<size_t>(of.M) * of.N + tile;
-        if (last_to_arrive(ticket, splits, reinterpret_cast<int*>(stages)))
-            finish_tile<S::ROWS>(results, sums, at);
+        if (last_to_arrive(ticket, splits, words))
+            finish_tile<S::ROWS>(results, sums, at, words + 4);
     }
 }
 

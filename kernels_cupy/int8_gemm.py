@@ -13,7 +13,7 @@ import numpy as np
 from kernels_cupy import tiling
 from kernels_cupy.configuration import COPIES, Configuration
 from kernels_cupy.geometry import S32, copy_width, format_code, row_geometry, vector_width
-from kernels_cupy.launch import Dim, empty, kernel, run, zeros
+from kernels_cupy.launch import empty, kernel, run, zeros
 from reference.validate import (
     FLOATS,
     check_epilogue,
@@ -24,14 +24,8 @@ from reference.validate import (
 
 SOURCE = "int8_gemm.cu"
 EPILOGUE = "int8_epilogue.cu"
-MMA_BLOCK = (tiling.THREADS,)
-FIXED: dict[str, tuple[int, int, Dim]] = {  # kernel -> rows and columns of its tile, block
-    "gemm_naive": (16, 16, (16, 16)),
-    "gemm_tiled": (16, 16, (16, 16)),
-    "gemm_dp4a": (64, 64, (256,)),
-    "gemm_mma": (128, tiling.TILE_COLUMNS, MMA_BLOCK),
-}
-BYTEWISE = ("gemm_naive", "gemm_tiled")  # kernels that load codes one by one
+FAMILY = "gemm"
+BYTEWISE = ("naive", "tiled")  # variants that load codes one by one
 SCALED = ("dp4a", "pipeline", "split_k")  # variants with the dequant epilogue
 
 
@@ -86,34 +80,23 @@ class Product(NamedTuple):
         return empty(self.a, shape, self.out_dtype or "s32")
 
 
-def _run_fixed(name: str, product: Product) -> Any:
+def _run(variant: str, product: Product) -> Any:
     (M, N, _), out = product.sizes, product.out()
-    rows, columns, block = FIXED[name]
-    told = gemm_defines(1) if name in BYTEWISE else product.defines
-    grid = (product.batch * tiling.tiles(M, N, rows, columns),)
-    run(SOURCE, name, told, grid, block, product.arguments(out))
-    return out
-
-
-def _run_pipeline(product: Product) -> Any:
-    (M, N, _), out = product.sizes, product.out()
-    rows = tiling.tile_rows(M)
-    grid, name = (product.batch * tiling.tiles(M, N, rows),), f"gemm_pipeline_{rows}"
-    run(SOURCE, name, product.defines, grid, MMA_BLOCK, product.arguments(out))
+    name, tiles, block = tiling.launch(FAMILY, variant, M, N)
+    told = gemm_defines(1) if variant in BYTEWISE else product.defines
+    run(SOURCE, name, told, (product.batch * tiles,), block, product.arguments(out))
     return out
 
 
 def _run_split_k(product: Product) -> Any:
     M, N, K = product.sizes
-    rows, parts = tiling.tile_rows(M), tiling.splits(M, N, K)
-    blocks = tiling.tiles(M, N, rows)
+    (name, tiles, block), parts = tiling.launch(FAMILY, "split_k", M, N), tiling.splits(M, N, K)
     if product.out_dtype:  # sums and one ticket per tile
-        out, sums = product.out(), zeros(product.a, (M * N + blocks,), "s32")
+        out, sums = product.out(), zeros(product.a, (M * N + tiles,), "s32")
     else:
         out = sums = zeros(product.a, (M, N), "s32")
     arguments = (*product.arguments(out), np.int32(parts), sums)
-    name = f"gemm_split_k_{rows}"
-    run(SOURCE, name, product.defines, (blocks * parts,), MMA_BLOCK, arguments)
+    run(SOURCE, name, product.defines, (tiles * parts,), block, arguments)
     return out
 
 
@@ -125,31 +108,31 @@ def _plain(a: Any, b: Any, dialect: str) -> Product:
 @kernel("int8.gemm", "naive")
 def gemm_naive(a: Any, b: Any, *, dialect: str = "ieee") -> Any:
     """a: s8 (M, K); b: s8 (N, K). Returns s32 (M, N). A thread per result."""
-    return _run_fixed("gemm_naive", _plain(a, b, dialect))
+    return _run("naive", _plain(a, b, dialect))
 
 
 @kernel("int8.gemm", "tiled")
 def gemm_tiled(a: Any, b: Any, *, dialect: str = "ieee") -> Any:
     """a: s8 (M, K); b: s8 (N, K). Returns s32 (M, N). Shared-memory tiles, a product at a time."""
-    return _run_fixed("gemm_tiled", _plain(a, b, dialect))
+    return _run("tiled", _plain(a, b, dialect))
 
 
 @kernel("int8.gemm", "dp4a")
 def gemm_dp4a(a: Any, b: Any, *, dialect: str = "ieee") -> Any:
     """a: s8 (M, K); b: s8 (N, K). Returns s32 (M, N). Larger tiles, four products at a time."""
-    return _run_fixed("gemm_dp4a", _plain(a, b, dialect))
+    return _run("dp4a", _plain(a, b, dialect))
 
 
 @kernel("int8.gemm", "mma")
 def gemm_mma(a: Any, b: Any, *, dialect: str = "ieee") -> Any:
     """a: s8 (M, K); b: s8 (N, K). Returns s32 (M, N). Tensor cores, one stage, plain loads."""
-    return _run_fixed("gemm_mma", _plain(a, b, dialect))
+    return _run("mma", _plain(a, b, dialect))
 
 
 @kernel("int8.gemm", "pipeline")
 def gemm_pipeline(a: Any, b: Any, *, dialect: str = "ieee") -> Any:
     """a: s8 (M, K); b: s8 (N, K). Returns s32 (M, N). cp.async stages, tile rows by M."""
-    return _run_pipeline(_plain(a, b, dialect))
+    return _run("pipeline", _plain(a, b, dialect))
 
 
 @kernel("int8.gemm", "split_k")
@@ -168,14 +151,14 @@ def gemm(a: Any, b: Any, *, dialect: str = "ieee") -> Any:
 def gemm_batched_naive(a: Any, b: Any, *, dialect: str = "ieee") -> Any:
     """a: s8 (B, M, K); b: s8 (B, N, K). Returns s32 (B, M, N). A thread per result."""
     check_gemm_batched(a, b, dialect)
-    return _run_fixed("gemm_naive", Product(a, b))
+    return _run("naive", Product(a, b))
 
 
 @kernel("int8.gemm_batched", "pipeline")
 def gemm_batched_pipeline(a: Any, b: Any, *, dialect: str = "ieee") -> Any:
     """a: s8 (B, M, K); b: s8 (B, N, K). Returns s32 (B, M, N). B times the pipeline's blocks."""
     check_gemm_batched(a, b, dialect)
-    return _run_pipeline(Product(a, b))
+    return _run("pipeline", Product(a, b))
 
 
 def epilogue_defines(out_dtype: str, vector: int) -> dict[str, int]:
@@ -228,7 +211,7 @@ def gemm_dequant_dp4a(
     fp32 (N,) or None. Returns out_dtype (M, N).
     """
     product = _scaled(a, b, Vectors(a_scales, b_scales, bias), dialect, out_dtype)
-    return _run_fixed("gemm_dp4a", product)
+    return _run("dp4a", product)
 
 
 @kernel("int8.gemm_dequant", "pipeline")
@@ -243,7 +226,7 @@ def gemm_dequant_pipeline(
     out_dtype: str = "fp32",
 ) -> Any:
     """As gemm_dequant_dp4a, by tensor cores."""
-    return _run_pipeline(_scaled(a, b, Vectors(a_scales, b_scales, bias), dialect, out_dtype))
+    return _run("pipeline", _scaled(a, b, Vectors(a_scales, b_scales, bias), dialect, out_dtype))
 
 
 @kernel("int8.gemm_dequant", "split_k")
@@ -278,31 +261,21 @@ def gemm_dequant(
     return chosen[variant](a, b, a_scales, b_scales, bias, **told)
 
 
-def by_rows(variant: str) -> list[str]:
-    """A variant's kernels, one per tile shape."""
-    return [f"gemm_{variant}_{rows}" for rows in tiling.TILE_ROWS]
-
-
 def configurations(full: bool) -> Iterator[Configuration]:
     """See configuration.py. No dialect has compilations of its own."""
+    ladder = ("dp4a", "mma", "pipeline", "split_k")
     for copy in COPIES:
         told, path = gemm_defines(copy), f"copy {copy}"
-        ladder = [("dp4a", "gemm_dp4a"), ("mma", "gemm_mma")]
-        if copy == 1:
-            ladder += [("naive", "gemm_naive"), ("tiled", "gemm_tiled")]
-        for variant in ("pipeline", "split_k"):
-            ladder += [(variant, name) for name in by_rows(variant)]
-        for variant, name in ladder:
-            yield Configuration("int8.gemm", variant, SOURCE, name, told, "", path)
+        for variant in (*BYTEWISE, *ladder) if copy == 1 else ladder:
+            for name in tiling.kernels(FAMILY, variant):
+                yield Configuration("int8.gemm", variant, SOURCE, name, told, "", path)
     for out_dtype in FLOATS if full else ("fp32", "fp16"):
         for copy in COPIES if full else (16,):
             told, path = gemm_defines(copy, out_dtype), f"copy {copy} to {out_dtype}"
             for variant in SCALED:
-                for name in ["gemm_dp4a"] if variant == "dp4a" else by_rows(variant):
-                    op = "int8.gemm_dequant"
-                    yield Configuration(op, variant, SOURCE, name, told, "", path)
+                for name in tiling.kernels(FAMILY, variant):
+                    yield Configuration("int8.gemm_dequant", variant, SOURCE, name, told, "", path)
     for out_dtype in FLOATS:
         for vector in (4, 1):
             told, path = epilogue_defines(out_dtype, vector), f"{out_dtype} x{vector}"
             yield Configuration("int8.epilogue", "", EPILOGUE, "epilogue", told, "", path)
-

@@ -29,7 +29,7 @@ __device__ inline void load_scales(const float* scales, int first, int end, int 
         to[i] = first + 16 * i < end ? scales[static_cast<size_t>(first + 16 * i) * Q] : 0.0f;
 }
 
-extern "C" __global__ void __launch_bounds__(TILE_THREADS) gemm_group_dp4a(
+extern "C" __global__ void __launch_bounds__(TILE_THREADS, 2) gemm_group_dp4a(
     const signed char* __restrict__ a,   // s8 (M, Q * G)
     const signed char* __restrict__ b,   // s8 (N, Q * G)
     const float* __restrict__ a_scales,  // fp32 (M, Q)

@@ -18,6 +18,9 @@ template <int SLOTS> __device__ int group_of_thread(int slot) {
     return (blockIdx.x * SLOTS + slot) * blockDim.y + threadIdx.y;
 }
 
+// Where a group's elements start.
+__device__ inline size_t start_of(int group, int G) { return static_cast<size_t>(group) * G; }
+
 // The scale of a group in all of its lanes, read once by each warp. scales: fp32 (S, Q), S = 1 or
 // M. All lanes must call it; 1 for a group beyond the last.
 __device__ inline float scale_of_group(
@@ -76,25 +79,59 @@ __device__ void quantize_slowly(const Input* x, signed char* codes, const Multip
     }
 }
 
-// Codes of one group: its first VECTORS vectors per lane from registers, in the form that its
-// multiplier allows.
+// Codes of one group by the fast form: its first VECTORS vectors per lane from registers.
 template <int VECTORS, bool GIVEN>
-__device__ void quantize_group(
+__device__ void quantize_fast(
     const Elements (&kept)[VECTORS], const Input* x, signed char* codes, const Multiplier& m,
     int G) {
     const int vectors = G / VECTOR;
-    if (GIVEN ? fast_given(m) : fast_dynamic(m)) {
+#pragma unroll
+    for (int i = 0; i < VECTORS; i++) {
+        const int v = threadIdx.x + i * blockDim.x;
+        if (v < vectors) quantize_vector<GIVEN>(kept[i], m, codes + v * VECTOR);
+    }
+    if (VECTORS == KEPT)
+        for (int v = threadIdx.x + KEPT * blockDim.x; v < vectors; v += blockDim.x)
+            quantize_vector<GIVEN>(Elements::load(x + v * VECTOR), m, codes + v * VECTOR);
+}
+
+// From the bits of a group's amax, or of its given scale.
+template <bool GIVEN> __device__ Multiplier multiplier_from(unsigned bits) {
+    return GIVEN ? static_multiplier(__uint_as_float(bits)) : make_multiplier(bits);
+}
+
+// The first VECTORS vectors per lane of each of a thread's groups; zeros beyond the last.
+template <int SLOTS, int VECTORS>
+__device__ void load_groups(Elements (&kept)[SLOTS][VECTORS], const Input* x, int groups, int G) {
+#pragma unroll
+    for (int s = 0; s < SLOTS; s++) {
+        const int group = group_of_thread<SLOTS>(s);
+        const Input* from = x + start_of(group, G);
 #pragma unroll
         for (int i = 0; i < VECTORS; i++) {
             const int v = threadIdx.x + i * blockDim.x;
-            if (v < vectors) quantize_vector<GIVEN>(kept[i], m, codes + v * VECTOR);
+            const bool inside = group < groups && v < G / VECTOR;
+            kept[s][i] = inside ? Elements::load(from + v * VECTOR) : Elements{};
         }
-        if (VECTORS == KEPT)
-            for (int v = threadIdx.x + KEPT * blockDim.x; v < vectors; v += blockDim.x)
-                quantize_vector<GIVEN>(Elements::load(x + v * VECTOR), m, codes + v * VECTOR);
-    } else {  // rare: zero, subnormal, infinite or NaN groups
-        quantize_slowly<GIVEN>(x, codes, m, G);
     }
+}
+
+// Bits of the amax of each group, in all of its lanes.
+template <int SLOTS, int VECTORS>
+__device__ void amax_of_groups(
+    unsigned (&amax)[SLOTS], const Elements (&kept)[SLOTS][VECTORS], const Input* x, int G) {
+#pragma unroll
+    for (int s = 0; s < SLOTS; s++) {
+        amax[s] = 0;
+#pragma unroll
+        for (int i = 0; i < VECTORS; i++) amax[s] = absolute_maximum(amax[s], kept[s][i]);
+        if (VECTORS == KEPT) {
+            const Input* from = x + start_of(group_of_thread<SLOTS>(s), G);
+            for (int v = threadIdx.x + KEPT * blockDim.x; v < G / VECTOR; v += blockDim.x)
+                amax[s] = absolute_maximum(amax[s], Elements::load(from + v * VECTOR));
+        }
+    }
+    group_maxima(amax);
 }
 
 // SLOTS groups per thread, KEPT / SLOTS vectors of each in registers; what of a group lies beyond
@@ -103,48 +140,43 @@ template <int SLOTS, bool GIVEN>
 __device__ void quantize_groups(
     const Input* x, const float* given, signed char* codes, float* scales, int groups, int G,
     int Q, int S) {
-    constexpr int VECTORS = KEPT / SLOTS;
-    const int vectors = G / VECTOR;
-    Elements kept[SLOTS][VECTORS];
+    Elements kept[SLOTS][KEPT / SLOTS];
+    unsigned told[SLOTS];  // bits of each group's amax, or of its given scale
+    load_groups(kept, x, groups, G);
+    if (GIVEN) {
 #pragma unroll
-    for (int s = 0; s < SLOTS; s++) {
-        const int group = group_of_thread<SLOTS>(s);
-#pragma unroll
-        for (int i = 0; i < VECTORS; i++) {
-            const int v = threadIdx.x + i * blockDim.x;
-            const bool inside = group < groups && v < vectors;
-            kept[s][i] = inside ? Elements::load(x + static_cast<size_t>(group) * G + v * VECTOR) : Elements{};
-        }
+        for (int s = 0; s < SLOTS; s++)
+            told[s] = __float_as_uint(
+                scale_of_group(given, group_of_thread<SLOTS>(s), groups, Q, S));
+    } else {
+        amax_of_groups(told, kept, x, G);
     }
-    unsigned told[SLOTS] = {};  // bits of each group's amax, or of its given scale
+    unsigned rare = 0;  // slots of zero, subnormal, infinite or NaN groups
 #pragma unroll
     for (int s = 0; s < SLOTS; s++) {
         const int group = group_of_thread<SLOTS>(s);
-        if (GIVEN) {
-            told[s] = __float_as_uint(scale_of_group(given, group, groups, Q, S));
-            continue;
-        }
-#pragma unroll
-        for (int i = 0; i < VECTORS; i++) told[s] = absolute_maximum(told[s], kept[s][i]);
-        if (VECTORS == KEPT)
-            for (int v = threadIdx.x + KEPT * blockDim.x; v < vectors; v += blockDim.x)
-                told[s] = absolute_maximum(told[s], Elements::load(x + static_cast<size_t>(group) * G + v * VECTOR));
-    }
-    if (!GIVEN) group_maxima(told);
-#pragma unroll
-    for (int s = 0; s < SLOTS; s++) {
-        const int group = group_of_thread<SLOTS>(s);
-        if (group >= groups) return;  // and so are the slots after it
-        const Multiplier m =
-            GIVEN ? static_multiplier(__uint_as_float(told[s])) : make_multiplier(told[s]);
+        if (group >= groups) break;
+        const Multiplier m = multiplier_from<GIVEN>(told[s]);
         if (!GIVEN && threadIdx.x == 0) scales[group] = m.scale;
-        const size_t start = static_cast<size_t>(group) * G;
-        quantize_group<VECTORS, GIVEN>(kept[s], x + start, codes + start, m, G);
+        const size_t start = start_of(group, G);
+        if (GIVEN ? fast_given(m) : fast_dynamic(m))
+            quantize_fast<KEPT / SLOTS, GIVEN>(kept[s], x + start, codes + start, m, G);
+        else
+            rare |= 1u << s;
+    }
+#pragma unroll 1
+    for (int s = 0; rare >> s; s++) {
+        if (!(rare >> s & 1)) continue;
+        unsigned bits = told[0];
+#pragma unroll
+        for (int i = 1; i < SLOTS; i++) bits = i == s ? told[i] : bits;
+        const size_t start = start_of(group_of_thread<SLOTS>(s), G);
+        quantize_slowly<GIVEN>(x + start, codes + start, multiplier_from<GIVEN>(bits), G);
     }
 }
 
 // Dynamic, short groups: up to 8 vectors, one of each of 4 groups per lane.
-extern "C" __global__ void __launch_bounds__(128) quantize_short_groups(
+extern "C" __global__ void __launch_bounds__(128, 8) quantize_short_groups(
     const Input* __restrict__ x,      // INPUT (groups * G,)
     signed char* __restrict__ codes,  // s8 (groups * G,)
     float* __restrict__ scales,       // fp32 (groups,)
@@ -162,7 +194,7 @@ extern "C" __global__ void __launch_bounds__(1024) quantize_long_groups(
 }
 
 // Static, short groups.
-extern "C" __global__ void __launch_bounds__(128) static_short_groups(
+extern "C" __global__ void __launch_bounds__(128, 8) static_short_groups(
     const Input* __restrict__ x,       // INPUT (groups * G,)
     const float* __restrict__ scales,  // fp32 (S, Q), S = 1 or groups / Q
     signed char* __restrict__ codes,   // s8 (groups * G,)
@@ -192,8 +224,8 @@ extern "C" __global__ void __launch_bounds__(1024) dequantize_groups(
     const int group = group_of_thread<1>(0);
     const float scale = scale_of_group(scales, group, groups, Q, S);
     if (group >= groups) return;
-    codes += static_cast<size_t>(group) * G;
-    out += static_cast<size_t>(group) * G;
+    codes += start_of(group, G);
+    out += start_of(group, G);
     for (int v = threadIdx.x; v < G / VECTOR; v += blockDim.x) {
         const Pack<VECTOR> packed = Pack<VECTOR>::load(codes + v * VECTOR);
         float value[VECTOR];

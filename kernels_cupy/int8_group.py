@@ -123,7 +123,7 @@ def dequantize_per_group(
     (M, K), (S, Q), out = codes.shape, scales.shape, empty(codes, codes.shape, out_dtype)
     G = K // Q
     vector = vector_width(G, [codes], VECTOR_BYTES // DTYPES[out_dtype].itemsize)
-    wide = lanes(G // vector, 1, 1)
+    wide = lanes(G // vector, KEPT, 32 // vector)
     together = side_by_side(wide)
     args = codes, scales, out, np.int32(M * Q), np.int32(G), np.int32(Q), np.int32(S)
     told = dequantize_defines(out_dtype, vector)

@@ -1,12 +1,12 @@
 // The W8A8 linear layer in one launch: each block quantizes its rows of x on the way into shared
 // memory, multiplies them with the weights by dp4a and dequantizes. Bit for bit the composition of
-// quantize_rows, gemm_tiled and epilogue; the contract is that of reference/int8_linear.py.
+// quantize_rows, gemm_dp4a and epilogue; the contract is that of reference/int8_linear.py.
 //
 // Every block of a row tile reads x twice (once for the amax, once for the codes) and derives the
 // same scales, so that no block waits for another.
 //
 // Defines: INPUT (format of x), the dialect's rules, VECTOR (elements per load of x), COPY (bytes
-// per load of w_codes), OUTPUT.
+// per load of w_codes).
 
 #include "reduce.cuh"
 #include "tile_dp4a.cuh"
@@ -58,39 +58,49 @@ __device__ inline void find_multipliers(const Input* x, int rows, int K, Multipl
     }
 }
 
+// The dequant epilogue to a Format that is known when the kernel runs.
+struct LinearResults {
+    void* __restrict__ out;  // format (M, N)
+    int M, N, format;
+    Scales scales;  // a: null
+
+    __device__ Column column(int n) const { return scales.column(n, N); }
+};
+
+// Stores one result, if it is there.
+__device__ inline void put_one(
+    const LinearResults& to, int m, int n, int acc, const RowScale& row, const Column& column) {
+    if (m >= to.M || n >= to.N) return;
+    const float value = dequantize_accumulator(acc, row, column.scale, column.bias);
+    const size_t at = static_cast<size_t>(m) * to.N + n;
+    if (to.format == FP32) static_cast<float*>(to.out)[at] = value;
+    else
+        static_cast<unsigned short*>(to.out)[at] =
+            to.format == FP16 ? float_to_fp16(value) : float_to_bf16(value);
+}
+
 extern "C" __global__ void __launch_bounds__(TILE_THREADS, 2) linear_prologue(
     const Input* __restrict__ x,              // INPUT (M, K)
     const signed char* __restrict__ w_codes,  // s8 (N, K)
-    const float* __restrict__ w_scales,       // fp32 (N,)
+    const float* __restrict__ w_scales,       // fp32 (N,) or (1,)
     const float* __restrict__ bias,           // fp32 (N,) or null
-    Output* __restrict__ out,                 // OUTPUT (M, N)
-    int M, int N, int K) {
+    void* __restrict__ out,                   // format (M, N)
+    int M, int N, int K,
+    int w_stride,  // of the scales: 1, or 0 for (1,)
+    int format) {
     __shared__ Multiplier multipliers[TILE];
-    const int row_tiles = (M + TILE - 1) / TILE;
-    const int m0 = blockIdx.x % row_tiles * TILE, n0 = blockIdx.x / row_tiles * TILE;
-    x += static_cast<size_t>(m0) * K;
-    find_multipliers(x, M - m0, K, multipliers);
+    const Place at = place<TILE, TILE>(blockIdx.x, M, N);
+    x += static_cast<size_t>(at.m) * K;
+    find_multipliers(x, M - at.m, K, multipliers);
     __syncthreads();
 
-    const QuantizedRows x_rows = {x, multipliers, M - m0, K};
-    const CodeRows w_rows = {w_codes + static_cast<size_t>(n0) * K, N - n0, K};
+    const QuantizedRows x_rows = {x, multipliers, M - at.m, K};
+    const CodeRows w_rows = Operands{nullptr, w_codes, M, N, K}.b_rows(at);
     int acc[4][4] = {};
     multiply_tile(x_rows, w_rows, K, acc);
 
-    const Results results = {out, nullptr, w_scales, bias, M, N};
-    const int first = threadIdx.x / 16;
-    float a_scale[4];
-#pragma unroll
-    for (int i = 0; i < 4; i++)
-        a_scale[i] = m0 + first + 16 * i < M ? multipliers[first + 16 * i].scale : 0;
-#pragma unroll
-    for (int j = 0; j < 4; j++) {
-        const int n = n0 + threadIdx.x % 16 + 16 * j;
-        const Column column = results.column(n);
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const int row = m0 + first + 16 * i;
-            if (row < M) results.put(row, n, acc[i][j], a_scale[i], column);
-        }
-    }
+    const Scales scales = {nullptr, w_scales, bias, 0, w_stride, EPILOGUE_RULE};
+    put_tile(LinearResults{out, M, N, format, scales}, at, acc, [&](int m) {
+        return RowScale(EPILOGUE_RULE, m < M ? multipliers[m - at.m].scale : 0.0f);
+    });
 }

@@ -10,17 +10,18 @@ from typing import Any
 
 import numpy as np
 
+from kernels_cupy import tiling
 from kernels_cupy.configuration import Configuration, speaking
-from kernels_cupy.geometry import ceil_div, copy_width, format_code, rules, vector_width
+from kernels_cupy.geometry import copy_width, format_code, rules, vector_width
 from kernels_cupy.int8_gemm import epilogue, gemm, gemm_dequant
 from kernels_cupy.int8_quantize import FIELDS, VECTOR_BYTES, quantize_per_token
 from kernels_cupy.launch import empty, kernel, run
 from reference.dialects import Dialect
 from reference.numerics import DTYPES, dtype_name
-from reference.validate import FLOATS, check_linear
+from reference.validate import check_linear
 
 SOURCE = "int8_linear.cu"
-TILE, THREADS = 64, 256
+TILE, _, BLOCK = tiling.FIXED["dp4a"]  # the prologue's
 
 
 @kernel("int8.linear", "unfused")
@@ -33,8 +34,8 @@ def linear_unfused(
     dialect: str = "ieee",
     out_dtype: str = "fp32",
 ) -> Any:
-    """x: fp32, fp16 or bf16 (M, K); w_codes: s8 (N, K); w_scales, bias: fp32 (N,).
-    Returns out_dtype (M, N). Three launches: quantize, GEMM, epilogue.
+    """x: fp32, fp16 or bf16 (M, K); w_codes: s8 (N, K); w_scales: fp32 (N,) or (1,); bias:
+    fp32 (N,) or None. Returns out_dtype (M, N). Three launches: quantize, GEMM, epilogue.
     """
     check_linear(x, w_codes, w_scales, bias, dialect, out_dtype)
     codes, scales = quantize_per_token(x, dialect=dialect)
@@ -64,11 +65,10 @@ def levels(dtype: str) -> tuple[tuple[int, int], ...]:
     return (VECTOR_BYTES // DTYPES[dtype].itemsize, 16), (4, 4), (1, 1)
 
 
-def defines(dialect: Dialect, dtype: str, level: tuple[int, int], out_dtype: str) -> dict[str, int]:
+def defines(dialect: Dialect, dtype: str, level: tuple[int, int]) -> dict[str, int]:
     """The defines of int8_linear.cu."""
-    formats = {"INPUT": format_code(dtype), "OUTPUT": format_code(out_dtype)}
-    widths = {"VECTOR": level[0], "COPY": level[1]}
-    return {**formats, **widths, **rules(dialect, *FIELDS, "epilogue")}
+    told = {"INPUT": format_code(dtype), "VECTOR": level[0], "COPY": level[1]}
+    return {**told, **rules(dialect, *FIELDS, "epilogue")}
 
 
 def _level(x: Any, w_codes: Any, dtype: str) -> tuple[int, int]:
@@ -93,10 +93,11 @@ def linear_prologue(
     (M, K), N = x.shape, w_codes.shape[0]
     out = empty(x, (M, N), out_dtype)
     dtype = dtype_name(x.dtype) or ""
-    told = defines(spoken, dtype, _level(x, w_codes, dtype), out_dtype)
-    grid = (ceil_div(M, TILE) * ceil_div(N, TILE),)
-    arrays = x, w_codes, w_scales, bias, out
-    run(SOURCE, "linear_prologue", told, grid, (THREADS,), (*arrays, *map(np.int32, (M, N, K))))
+    told = defines(spoken, dtype, _level(x, w_codes, dtype))
+    grid = (tiling.tiles(M, N, TILE, TILE),)
+    numbers = M, N, K, 0 if w_scales.size == 1 else 1, format_code(out_dtype)
+    arguments = (x, w_codes, w_scales, bias, out, *map(np.int32, numbers))
+    run(SOURCE, "linear_prologue", told, grid, BLOCK, arguments)
     return out
 
 
@@ -105,8 +106,6 @@ def configurations(full: bool) -> Iterator[Configuration]:
     for spoken in speaking(full, "ieee", "vllm"):
         for dtype in spoken.inputs if full else ("fp16",):
             for level in levels(dtype):
-                for out_dtype in FLOATS if full else (dtype,):
-                    told = defines(spoken, dtype, level, out_dtype)
-                    path = f"{dtype} x{level[0]} copy {level[1]} to {out_dtype}"
-                    op, name = "int8.linear", "linear_prologue"
-                    yield Configuration(op, "prologue", SOURCE, name, told, spoken.name, path)
+                told, path = defines(spoken, dtype, level), f"{dtype} x{level[0]} copy {level[1]}"
+                op, name = "int8.linear", "linear_prologue"
+                yield Configuration(op, "prologue", SOURCE, name, told, spoken.name, path)

@@ -23,13 +23,19 @@ enum Intermediate {
     STEPS_IN_INPUT = 1,  // "input"
 };
 
-// The arrays and where one row starts in them; those that a norm has not are null.
+// The arrays and the number of one row in them; those that a norm has not are null.
 struct Row {
     const Input *x, *residual, *weight, *bias;
     Input* sum;
     signed char* codes;
-    size_t start;
-    int K;
+    int number, K;
+
+    // number * K, computed anew: as lane_of_row.
+    __device__ long long start() const {
+        long long first;
+        asm volatile("mul.wide.s32 %0, %1, %2;" : "=l"(first) : "r"(number), "r"(K));
+        return first;
+    }
 };
 
 // What a row's elements are normalised by.
@@ -59,14 +65,15 @@ __device__ inline float step(float value) {
 // A chunk of what is normalised; ADD_RMS also stores it if STORES.
 template <Norm NORM, bool STORES>
 __device__ void read_chunk(const Row& row, int chunk, float (&x)[CHUNK]) {
-    load_chunk<INPUT, VECTOR>(row.x + row.start, chunk, row.K, x);
+    load_parts<INPUT, VECTOR>(row.x + row.start(), chunk, row.K, x);
     if constexpr (NORM == ADD_RMS) {
         float residual[CHUNK];
-        load_chunk<INPUT, VECTOR>(row.residual + row.start, chunk, row.K, residual);
+        load_parts<INPUT, VECTOR>(row.residual + row.start(), chunk, row.K, residual);
 #pragma unroll
         for (int i = 0; i < CHUNK; i++) x[i] = through_input(__fadd_rn(x[i], residual[i]));
-        if (STORES) store_chunk<INPUT, VECTOR>(row.sum + row.start, chunk, row.K, x);
+        if (STORES) store_parts<INPUT, VECTOR>(row.sum + row.start(), chunk, row.K, x);
     }
+    own_chunk<INPUT, VECTOR>(x);
 }
 
 // Elements beyond the row are 0: they change no sum, which is never -0.
@@ -125,18 +132,29 @@ __device__ void quantize(
 #pragma unroll
     for (int i = 0; i < CHUNK; i++)
         code[i] = GIVEN ? quantize_given<FAST>(z[i], m) : quantize_dynamic<FAST>(z[i], m);
-    store_codes<VECTOR>(row.codes + row.start, chunk, row.K, code);
+    store_codes<VECTOR>(row.codes + row.start(), chunk, row.K, code);
 }
 
 // A lane's chunks in registers: x as read, then z once a visitor has made it so.
 template <Norm NORM> struct Kept {
+    static constexpr bool WARPS = false;  // a row may have one
+
     const Row& row;
     float chunk[KEPT][CHUNK];
 
-    __device__ explicit Kept(const Row& of) : row(of) {
+    // Loads of IN_FLIGHT chunks are issued together: fewer where two arrays of fp32 are read, for
+    // which there are not the registers.
+    static constexpr int IN_FLIGHT = NORM == ADD_RMS && INPUT == FP32 ? KEPT / 2 : KEPT;
+
+    __device__ explicit Kept(const Row& of) : row(of), chunk{} {
+        const int T = blockDim.x;
 #pragma unroll
-        for (int i = 0; i < KEPT; i++)
-            read_chunk<NORM, true>(row, i * blockDim.x + lane_of_row(), chunk[i]);
+        for (int first = 0; first < KEPT; first += IN_FLIGHT) {
+            if (first > 0 && first * T * CHUNK >= row.K) break;
+#pragma unroll
+            for (int i = first; i < first + IN_FLIGHT; i++)
+                read_chunk<NORM, true>(row, i * T + lane_of_row(), chunk[i]);
+        }
     }
 
     // visit(number of the chunk, its elements) for each, in order.
@@ -148,15 +166,19 @@ template <Norm NORM> struct Kept {
 
 // The same from memory, x every time.
 template <Norm NORM> struct Streamed {
+    static constexpr bool WARPS = KEEPS;  // then streamed rows are long
+
     const Row& row;
 
     template <bool FIRST, typename Visitor> __device__ void each(Visitor visit) {
+        int first = 0;
 #pragma unroll 1
-        for (int first = 0; first * CHUNK < row.K; first += blockDim.x) {
+        do {
             float x[CHUNK];
             read_chunk<NORM, FIRST>(row, first + lane_of_row(), x);
             visit(first + lane_of_row(), x);
-        }
+            first += blockDim.x;
+        } while (first * CHUNK < row.K);
     }
 };
 
@@ -168,13 +190,13 @@ __device__ Statistics statistics(Chunks& chunks, const Row& row, float eps) {
         float sum = 0.0f;
         chunks.template each<true>(
             [&](int, const float(&x)[CHUNK]) { sum = add_elements(sum, x); });
-        s.mean = __fdiv_rn(row_sum<0>(sum), K);
+        s.mean = __fdiv_rn(row_sum<0, Chunks::WARPS>(sum), K);
     }
     float squares = 0.0f;
     chunks.template each<true>([&](int chunk, const float(&x)[CHUNK]) {
         squares = add_squares<NORM>(squares, row, chunk, s.mean, x);
     });
-    const float mean_square = __fdiv_rn(row_sum<1>(squares), K);
+    const float mean_square = __fdiv_rn(row_sum<1, Chunks::WARPS>(squares), K);
     s.inverse = __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(mean_square, eps)));
     return s;
 }
@@ -187,7 +209,7 @@ __device__ Multiplier own_multiplier(Chunks& chunks, const Row& row, const Stati
         normalize<NORM>(row, chunk, s, x);
         amax = largest_of(amax, row, chunk, x);
     });
-    return make_multiplier(blockDim.x == 32 ? warp_maximum(amax) : block_maximum(amax));
+    return make_multiplier(row_maximum<Chunks::WARPS>(amax));
 }
 
 template <Norm NORM, bool FAST, bool GIVEN>
@@ -202,7 +224,10 @@ __device__ void quantize_streamed(const Row& row, const Statistics& s, const Mul
 template <Norm NORM, bool GIVEN>
 __device__ void norm_row(const Row& row, float eps, const float* given, float* scale) {
     const auto multiplier = [&](auto& chunks, const Statistics& s) {
-        if constexpr (GIVEN) return static_multiplier(*given);
+        if constexpr (GIVEN) {
+            const float mine = lane_of_row() % 32 == 0 ? *given : 0.0f;  // one load a warp
+            return static_multiplier(__shfl_sync(WHOLE_WARP, mine, 0));
+        }
         const Multiplier own = own_multiplier<NORM>(chunks, row, s);
         if (lane_of_row() == 0) *scale = own.scale;
         return own;
@@ -240,15 +265,14 @@ __device__ void norm_row(const Row& row, float eps, const float* given, float* s
 // x, residual, sum: INPUT (M, K); weight, bias: INPUT (K,); given: fp32 (1,); codes: s8 (M, K);
 // scales: fp32 (M,). Arrays that a kernel has not are null.
 #define NORM_KERNEL(NAME, NORM, GIVEN)                                                          \
-    extern "C" __global__ void __launch_bounds__(1024, 1) NAME(                                    \
+    extern "C" __global__ void __launch_bounds__(1024, KEEPS ? 0 : 1) NAME(                                    \
         const Input* __restrict__ x, const Input* __restrict__ residual,                        \
         const Input* __restrict__ weight, const Input* __restrict__ bias,                       \
         const float* __restrict__ given, signed char* __restrict__ codes,                       \
         float* __restrict__ scales, Input* __restrict__ sum, float eps, int M, int K) {         \
         const int row = blockIdx.x * blockDim.y + threadIdx.y;                                  \
         if (row >= M) return;                                                                   \
-        const size_t start = static_cast<size_t>(row) * K;                                      \
-        const Row arrays = {x, residual, weight, bias, sum, codes, start, K};                   \
+        const Row arrays = {x, residual, weight, bias, sum, codes, row, K};                     \
         norm_row<NORM, GIVEN>(arrays, eps, given, scales + row);                                \
     }
 

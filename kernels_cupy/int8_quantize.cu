@@ -11,10 +11,14 @@
 // threads per row, and one row per block where a row takes more than 32.
 
 #include "dialect.cuh"
+#include "grid.cuh"
 #include "reduce.cuh"
 
 constexpr int INPUT_BYTES = VECTOR * sizeof(Input);
 constexpr int KEPT = 4;  // vectors of a row that a thread keeps in registers between both passes
+
+constexpr int ONCE_THREADS = 512;  // of a block of quantize_tensor_once
+constexpr int ONCE_KEPT = 16;      // vectors that each of them keeps
 
 using Elements = Pack<INPUT_BYTES>;
 
@@ -94,29 +98,106 @@ extern "C" __global__ void __launch_bounds__(1024) quantize_rows(
     if (threadIdx.x == 0) scales[row] = m.scale;
 }
 
-// Per-tensor, first launch: amax[0] = max(amax[0], bits of max |x|); amax must start as 0.
+// Vectors first, first + step, ... COUNT of them: zeros where there are no more.
+template <int COUNT>
+__device__ void load_strided(
+    Elements (&some)[COUNT], const Input* x, long long first, long long step, long long vectors) {
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) {
+        const long long v = first + i * step;
+        some[i] = v < vectors ? Elements::load(x + v * VECTOR) : Elements{};
+    }
+}
+
+template <int COUNT>
+__device__ void quantize_strided(
+    const Elements (&some)[COUNT], signed char* codes, long long first, long long step,
+    long long vectors, const Multiplier& m) {
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) {
+        const long long v = first + i * step;
+        if (v < vectors) quantize_vector<true, false>(some[i], m, codes + v * VECTOR);
+    }
+}
+
+// Largest magnitude of the vectors first, first + step, ...: KEPT loads at a time.
+__device__ inline unsigned strided_maximum(
+    unsigned largest, const Input* x, long long first, long long step, long long vectors) {
+#pragma unroll 1
+    for (long long v = first; v < vectors; v += KEPT * step) {
+        Elements some[KEPT];
+        load_strided(some, x, v, step, vectors);
+#pragma unroll
+        for (int i = 0; i < KEPT; i++) largest = absolute_maximum(largest, some[i]);
+    }
+    return largest;
+}
+
+// A thread's number in the grid. Warps are dealt to the blocks in turn, so that few vectors, too, are
+// spread over all multiprocessors.
+__device__ inline long long dealt_index() {
+    return (threadIdx.x / 32 * static_cast<long long>(gridDim.x) + blockIdx.x) * 32 +
+           threadIdx.x % 32;
+}
+
+__device__ inline long long threads_of_grid() {
+    return static_cast<long long>(gridDim.x) * blockDim.x;
+}
+
+// Per-tensor in one cooperative launch: x is read from memory once where the grid's threads can keep
+// it (ONCE_KEPT vectors each; what lies beyond is read again, from L2). The blocks meet between the
+// maximum of all and the codes.
+extern "C" __global__ void __launch_bounds__(ONCE_THREADS, 1) quantize_tensor_once(
+    const Input* __restrict__ x,      // INPUT (vectors * VECTOR,)
+    signed char* __restrict__ codes,  // s8 (vectors * VECTOR,)
+    float* __restrict__ scale,        // fp32 (1,)
+    unsigned* meeting,                // u32 (2,): bits of max |x|, arrivals; zeros
+    long long vectors) {
+    const long long first = dealt_index(), step = threads_of_grid();
+    const long long beyond = first + ONCE_KEPT * step;
+    Elements kept[ONCE_KEPT];
+    load_strided(kept, x, first, step, vectors);
+    unsigned largest = 0;
+#pragma unroll
+    for (int i = 0; i < ONCE_KEPT; i++) largest = absolute_maximum(largest, kept[i]);
+    largest = block_maximum(strided_maximum(largest, x, beyond, step, vectors));
+
+    __shared__ unsigned amax;
+    if (threadIdx.x == 0) {
+        atomicMax(meeting, largest);
+        meet(meeting + 1);
+        amax = __ldcg(meeting);  // from L2, where the atomics happened
+    }
+    __syncthreads();
+    const Multiplier m = make_multiplier(amax);
+    if (fast_dynamic(m)) {
+        quantize_strided(kept, codes, first, step, vectors, m);
+#pragma unroll 1
+        for (long long v = beyond; v < vectors; v += KEPT * step) {
+            Elements some[KEPT];
+            load_strided(some, x, v, step, vectors);
+            quantize_strided(some, codes, v, step, vectors, m);
+        }
+    } else {  // rare: zero, subnormal, infinite or NaN tensors
+#pragma unroll 1
+        for (long long v = first; v < vectors; v += step)
+            quantize_vector<false, false>(
+                Elements::load(x + v * VECTOR), m, codes + v * VECTOR);
+    }
+    if (first == 0) scale[0] = m.scale;
+}
+
+// Per-tensor in two launches. The first: amax[0] = max(amax[0], bits of max |x|), which starts as 0.
 extern "C" __global__ void __launch_bounds__(1024) tensor_maximum(
     const Input* __restrict__ x,  // INPUT (vectors * VECTOR,)
     unsigned* __restrict__ amax,  // u32 (1,)
     long long vectors) {
-    const long long step = static_cast<long long>(gridDim.x) * blockDim.x;
-    unsigned largest = 0;
-#pragma unroll 1
-    for (long long v = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x; v < vectors;
-         v += KEPT * step) {
-        Elements some[KEPT];  // all loads before their use
-#pragma unroll
-        for (int i = 0; i < KEPT; i++)
-            some[i] = v + i * step < vectors ? Elements::load(x + (v + i * step) * VECTOR)
-                                             : Elements{};
-#pragma unroll
-        for (int i = 0; i < KEPT; i++) largest = absolute_maximum(largest, some[i]);
-    }
-    largest = block_maximum(largest);
+    const unsigned largest =
+        block_maximum(strided_maximum(0, x, dealt_index(), threads_of_grid(), vectors));
     if (threadIdx.x == 0) atomicMax(amax, largest);
 }
 
-// Per-tensor, second launch: every block derives the same scale from amax.
+// The second: every block derives the same scale from amax.
 extern "C" __global__ void __launch_bounds__(1024) quantize_tensor(
     const Input* __restrict__ x,        // INPUT (M, K)
     const unsigned* __restrict__ amax,  // u32 (1,): bits of max |x|

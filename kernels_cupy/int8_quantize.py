@@ -12,7 +12,7 @@ import numpy as np
 
 from kernels_cupy.configuration import Configuration, speaking, widths
 from kernels_cupy.geometry import ceil_div, format_code, row_geometry, rules, vector_width
-from kernels_cupy.launch import empty, kernel, run, zeros
+from kernels_cupy.launch import empty, kernel, multiprocessors, run, zeros
 from reference.dialects import Dialect
 from reference.numerics import DTYPES, dtype_name
 from reference.validate import FLOATS, check_dequantize, check_quantize, check_static
@@ -20,14 +20,16 @@ from reference.validate import FLOATS, check_dequantize, check_quantize, check_s
 SOURCE = "int8_quantize.cu"
 DEQUANTIZE = "int8_dequantize.cu"
 FIELDS = ("arithmetic", "multiplier", "static_multiplier", "rounding", "clamp", "zero", "nan")
-ROW_KERNELS = {  # kernel in SOURCE -> op
-    "quantize_rows": "int8.quantize_per_token",
-    "tensor_maximum": "int8.quantize_per_tensor",
-    "quantize_tensor": "int8.quantize_per_tensor",
-    "quantize_static": "int8.quantize_static",
+KERNELS = {  # kernel in SOURCE -> op, variant
+    "quantize_rows": ("int8.quantize_per_token", ""),
+    "tensor_maximum": ("int8.quantize_per_tensor", "two_pass"),
+    "quantize_tensor": ("int8.quantize_per_tensor", "two_pass"),
+    "quantize_tensor_once": ("int8.quantize_per_tensor", "single_pass"),
+    "quantize_static": ("int8.quantize_static", ""),
 }
 VECTOR_BYTES = 16
 MAXIMUM_BLOCK, MAXIMUM_GRID = 256, 1024  # of the per-tensor amax: 4 vectors a thread, at most
+ONCE_THREADS = 512  # of a block of quantize_tensor_once, in SOURCE too
 
 
 def defines(dialect: Dialect, dtype: str, vector: int) -> dict[str, int]:
@@ -35,8 +37,8 @@ def defines(dialect: Dialect, dtype: str, vector: int) -> dict[str, int]:
     return {"INPUT": format_code(dtype), "VECTOR": vector, **rules(dialect, *FIELDS)}
 
 
-def _defines(dialect: Dialect, x: Any) -> dict[str, int]:
-    vector = vector_width(x.shape[1], [x], VECTOR_BYTES // x.dtype.itemsize)
+def _defines(dialect: Dialect, x: Any, row: int = 0) -> dict[str, int]:
+    vector = vector_width(row or x.shape[1], [x], VECTOR_BYTES // x.dtype.itemsize)
     return defines(dialect, dtype_name(x.dtype) or "", vector)
 
 
@@ -61,7 +63,7 @@ def quantize_per_channel(w: Any, *, dialect: str = "ieee") -> tuple[Any, Any]:
     return _rows(w, check_quantize(w, dialect, "w"))
 
 
-@kernel("int8.quantize_per_tensor")
+@kernel("int8.quantize_per_tensor", "two_pass")
 def quantize_per_tensor(x: Any, *, dialect: str = "ieee") -> tuple[Any, Any]:
     """x: fp32, fp16 or bf16 (M, K). Returns codes s8 (M, K), scales fp32 (1,). Two launches."""
     told = _defines(check_quantize(x, dialect), x)
@@ -72,6 +74,25 @@ def quantize_per_tensor(x: Any, *, dialect: str = "ieee") -> tuple[Any, Any]:
     grid, block = row_geometry(M, K // told["VECTOR"])
     sizes = np.int32(M), np.int32(K)
     run(SOURCE, "quantize_tensor", told, grid, block, (x, amax, codes, scales, *sizes))
+    return codes, scales
+
+
+def once_grid(vectors: int, processors: int) -> int:
+    """Blocks of quantize_tensor_once: one on each multiprocessor, as far as there is a warp's worth
+    of vectors for each.
+    """
+    return min(processors, ceil_div(vectors, 32))
+
+
+@kernel("int8.quantize_per_tensor", "single_pass")
+def quantize_per_tensor_once(x: Any, *, dialect: str = "ieee") -> tuple[Any, Any]:
+    """As quantize_per_tensor, in one cooperative launch: x is read once where registers hold it."""
+    told = _defines(check_quantize(x, dialect), x, x.size)
+    vectors = x.size // told["VECTOR"]
+    codes, scales, meeting = empty(x, x.shape, "s8"), empty(x, (1,), "fp32"), zeros(x, (2,), "s32")
+    grid, block = (once_grid(vectors, multiprocessors(x)),), (ONCE_THREADS,)
+    args = x, codes, scales, meeting, np.int64(vectors)
+    run(SOURCE, "quantize_tensor_once", told, grid, block, args, cooperative=True)
     return codes, scales
 
 
@@ -113,8 +134,8 @@ def configurations(full: bool) -> Iterator[Configuration]:
                     continue
                 told = defines(spoken, dtype, vector)
                 path = f"{dtype} x{vector}"
-                for kernel_name, op in ROW_KERNELS.items():
-                    yield Configuration(op, "", SOURCE, kernel_name, told, spoken.name, path)
+                for name, (op, variant) in KERNELS.items():
+                    yield Configuration(op, variant, SOURCE, name, told, spoken.name, path)
     for out_dtype in FLOATS:
         every = widths(out_dtype)
         for vector in every if full else (every[0], 1):

@@ -6,6 +6,9 @@ its cached CUBIN for the device at hand, on CuPy's current stream. All arrays of
 kind; a CUDA array where no GPU is usable is a RuntimeError that names the argument
 (emulator/placement.py). CuPy is imported only once a CUDA array is seen.
 
+A cooperative launch runs all blocks of its grid at once; a grid too large for that is a ValueError
+that names `grid`. (CuPy itself would shrink it with a warning: cupy/cuda/function.pyx, _launch.)
+
 Every public function is a `kernel`: registered, and inside an NVTX range (emulator/recording.py).
 
 bf16 arrays have dtype ml_dtypes.bfloat16 in NumPy and in CuPy (14.0 and later).
@@ -14,6 +17,7 @@ bf16 arrays have dtype ml_dtypes.bfloat16 in NumPy and in CuPy (14.0 and later).
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, wraps
 from typing import Any, TypeVar
@@ -34,10 +38,14 @@ from kernels_cupy import compile as compiler
 from reference.numerics import DTYPES
 from reference.op import get_op, implements
 
-__all__ = ["Dim", "Recording", "address", "empty", "kernel", "recording", "run", "zeros"]
+__all__ = [
+    "Dim", "Recording", "address", "empty", "kernel", "multiprocessors", "recording", "run",
+    "zeros",
+]  # fmt: skip
 
 WING = "cupy"
 EMULATED_ARCH = "sm_80"
+EMULATED_MULTIPROCESSORS = 4  # few, so that grids that keep within them are quickly too small
 STATIC_SHARED = 48 * 1024  # beyond it a kernel must be told its dynamic maximum
 Dim = tuple[int, ...]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -130,27 +138,51 @@ def run(
     block: Dim,
     args: Sequence[Any],
     shared_bytes: int = 0,
+    cooperative: bool = False,
 ) -> None:
     """Launches kernel `name` of `source` compiled with `defines`.
 
     args: one per kernel parameter: an array (its pointer), None (a null pointer) or a NumPy scalar
-    of the parameter's size.
+    of the parameter's size. cooperative: all blocks run at once and may wait for each other.
     """
     key = tuple(sorted(defines.items()))
     gpu = next((arg for arg in args if is_cuda_array(arg)), None)
     stats = None
     if gpu is None:
         emulated = _emulated(source, name, key)
-        options = emulator_options()
+        options = {**emulator_options(), "cooperative": cooperative}
         stats = emulated.launch(grid, block, list(args), shared_bytes=shared_bytes, **options)
     else:
         with gpu.device:
-            loaded = _loaded(source, name, key, gpu.device.id)
+            loaded = _loaded(source, name, key, gpu.device.id, cooperative)
             if shared_bytes > STATIC_SHARED:
                 loaded.max_dynamic_shared_size_bytes = shared_bytes
+            if cooperative:
+                _check_together(loaded, gpu, _three(grid), math.prod(block), shared_bytes)
             pointers = tuple(np.uint64(0) if arg is None else arg for arg in args)
             loaded(grid, block, pointers, shared_mem=shared_bytes)
     record(Launch(name, WING, _three(grid), _three(block), stats, (source, *key)))
+
+
+def multiprocessors(like: Any) -> int:
+    """Of the GPU on which `like` lives, or what the emulator stands for."""
+    if is_cuda_array(like):
+        return int(like.device.attributes["MultiProcessorCount"])
+    return EMULATED_MULTIPROCESSORS
+
+
+def _check_together(loaded: Any, gpu: Any, grid: Dims, threads: int, shared_bytes: int) -> None:
+    import cupy
+
+    blocks, function = math.prod(grid), loaded.kernel.ptr
+    occupancy = cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor
+    each = occupancy(function, threads, shared_bytes)
+    most = each * multiprocessors(gpu)
+    if blocks > most:
+        raise ValueError(
+            f"grid: got {grid}, {blocks} blocks of {threads} threads; allowed in a cooperative "
+            f"launch on this GPU, whose blocks all run at once: up to {most}"
+        )
 
 
 def _three(dims: Dim) -> Dims:
@@ -172,12 +204,19 @@ def module_label(source: str, defines: Sequence[tuple[str, int]]) -> str:
 
 
 @cache
-def _loaded(source: str, name: str, defines: tuple[tuple[str, int], ...], device: int) -> Any:
+def _loaded(
+    source: str,
+    name: str,
+    defines: tuple[tuple[str, int], ...],
+    device: int,
+    cooperative: bool,
+) -> Any:
     import cupy
 
     arch = device_arch(cupy.cuda.Device(device).compute_capability)
     path = compiler.cubin_path(source, dict(defines), arch)
-    return cupy.RawModule(path=str(path)).get_function(name)
+    module = cupy.RawModule(path=str(path), enable_cooperative_groups=cooperative)
+    return module.get_function(name)
 
 
 def device_arch(capability: str) -> str:

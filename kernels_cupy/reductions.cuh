@@ -18,13 +18,19 @@ __device__ inline float warp_sum(float value) {
 }
 
 // Sum over the blockDim.x lanes of a row, in each of them. Where they are more than one warp, the
-// block has one row and all its threads must call it, once per kernel and CALL.
-template <int CALL> __device__ float row_sum(float value) {
+// block has one row and all its threads must call it, once per kernel and CALL. WARPS: it is known
+// that they are more than one.
+template <int CALL, bool WARPS = false> __device__ float row_sum(float value) {
     value = warp_sum(value);
-    if (blockDim.x == 32) return value;
+    if (!WARPS && blockDim.x == 32) return value;
     __shared__ float partial[32];
     const unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     if (lane == 0) partial[warp] = value;
     __syncthreads();
     return warp_sum(lane < blockDim.x / 32 ? partial[lane] : 0.0f);
+}
+
+// As row_sum, for maxima (reduce.cuh).
+template <bool WARPS = false> __device__ unsigned row_maximum(unsigned value) {
+    return !WARPS && blockDim.x == 32 ? warp_maximum(value) : block_maximum(value);
 }

@@ -7,8 +7,9 @@
 //
 // A template argument `Values` gives the values of one row:
 //     struct Raw                                           what memory holds of a vector
-//     Raw load(int v) const                                vector v of the row
-//     void compute(const Raw&, float (&z)[VECTOR]) const   zeros where Raw is all zeros
+//     Raw load(int v, bool inside) const                   vector v; without `inside`, anything
+//     void compute(const Raw&, float (&z)[VECTOR]) const   its z
+// All lanes of a warp call `load` together, lane i for the vector i after the first lane's.
 //
 // Geometry: blockDim = (threads of a row, rows of a block); a multiple of 32 threads per row, and
 // one row per block where a row takes more than 32. A thread keeps the z of its first KEPT vectors
@@ -36,8 +37,14 @@ __device__ inline float step(float value) {
     return __uint_as_float(float_to_bf16(value) << 16);
 }
 
+__device__ inline unsigned absolute_maximum(unsigned amax, const float (&z)[VECTOR]) {
+#pragma unroll
+    for (int i = 0; i < VECTOR; i++) amax = absolute_maximum(amax, z[i]);
+    return amax;
+}
+
 template <bool FAST, bool GIVEN>
-__device__ void store_codes(const float (&z)[VECTOR], const Multiplier& m, signed char* codes) {
+__device__ void encode(const float (&z)[VECTOR], const Multiplier& m, signed char* codes) {
     int code[VECTOR];
 #pragma unroll
     for (int i = 0; i < VECTOR; i++)
@@ -45,19 +52,30 @@ __device__ void store_codes(const float (&z)[VECTOR], const Multiplier& m, signe
     pack_codes(code).store(codes);
 }
 
+// numbers[at], the same for all lanes of a warp: one of them loads it. All lanes must call it.
+__device__ inline float for_warp(const float* numbers, int at) {
+    const float mine = threadIdx.x % 32 == 0 ? numbers[at] : 0.0f;
+    return __shfl_sync(WHOLE_WARP, mine, 0);
+}
+
+// Whether the warp of the thread that has vector v has any of the row.
+__device__ inline bool warp_inside(int v, int vectors) { return v - threadIdx.x % 32 < vectors; }
+
 // Vectors first, first + blockDim.x, ... of the row, from memory.
 template <bool GIVEN, class Values>
 __device__ void quantize_from(
     int first, const Values& values, int vectors, const Multiplier& m, signed char* codes) {
     const bool fast = GIVEN ? fast_given(m) : fast_dynamic(m);
 #pragma unroll 1
-    for (int v = first; v < vectors; v += blockDim.x) {
+    for (int v = first; warp_inside(v, vectors); v += blockDim.x) {
+        const typename Values::Raw raw = values.load(v, v < vectors);
+        if (v >= vectors) break;
         float z[VECTOR];
-        values.compute(values.load(v), z);
+        values.compute(raw, z);
         if (fast)
-            store_codes<true, GIVEN>(z, m, codes + v * VECTOR);
+            encode<true, GIVEN>(z, m, codes + v * VECTOR);
         else
-            store_codes<false, GIVEN>(z, m, codes + v * VECTOR);
+            encode<false, GIVEN>(z, m, codes + v * VECTOR);
     }
 }
 
@@ -71,21 +89,22 @@ __device__ void quantize_row(
 #pragma unroll
     for (int i = 0; i < KEPT; i++) {
         const int v = threadIdx.x + i * blockDim.x;
-        raw[i] = v < vectors ? values.load(v) : typename Values::Raw{};
+        raw[i] = values.load(v, v < vectors);
     }
 #pragma unroll
     for (int i = 0; i < KEPT; i++) {
+        if (static_cast<int>(threadIdx.x + i * blockDim.x) >= vectors) continue;
         values.compute(raw[i], kept[i]);
-#pragma unroll
-        for (int j = 0; j < VECTOR; j++) amax = absolute_maximum(amax, kept[i][j]);
+        amax = absolute_maximum(amax, kept[i]);
     }
     int first = threadIdx.x + KEPT * blockDim.x;
 #pragma unroll 1
-    for (int v = first; v < vectors; v += blockDim.x) {
+    for (int v = first; warp_inside(v, vectors); v += blockDim.x) {
+        const typename Values::Raw beyond = values.load(v, v < vectors);
+        if (v >= vectors) break;
         float z[VECTOR];
-        values.compute(values.load(v), z);
-#pragma unroll
-        for (int j = 0; j < VECTOR; j++) amax = absolute_maximum(amax, z[j]);
+        values.compute(beyond, z);
+        amax = absolute_maximum(amax, z);
     }
 
     amax = blockDim.x == 32 ? warp_maximum(amax) : block_maximum(amax);
@@ -94,7 +113,7 @@ __device__ void quantize_row(
 #pragma unroll
         for (int i = 0; i < KEPT; i++) {
             const int v = threadIdx.x + i * blockDim.x;
-            if (v < vectors) store_codes<true, false>(kept[i], m, codes + v * VECTOR);
+            if (v < vectors) encode<true, false>(kept[i], m, codes + v * VECTOR);
         }
     } else {  // rare: zero, subnormal, infinite or NaN rows
         first = threadIdx.x;

@@ -8,15 +8,31 @@
 
 #include "reduce.cuh"
 
-__device__ inline long long row_of_thread() {
-    return static_cast<long long>(blockIdx.x) * blockDim.y + threadIdx.y;
+// The thread's row; the last block's may lie beyond the last one.
+__device__ inline unsigned row_of_thread() { return blockIdx.x * blockDim.y + threadIdx.y; }
+
+// First element of a row, or beyond the last row an address that nothing is read from.
+__device__ inline size_t row_start(unsigned row, int length) {
+    return static_cast<size_t>(row) * length;
 }
 
-// A number that holds for the thread's row: loaded by the first lane of the row in each warp, so
-// that its bytes move once. All lanes of the warp must call it, each with its row's address.
-template <typename Number> __device__ Number for_row(const Number* from) {
-    const int lanes = blockDim.x < 32 ? blockDim.x : 32;
-    Number value = {};
-    if (threadIdx.x % 32 == 0) value = *from;
-    return __shfl_sync(WHOLE_WARP, value, 0, lanes);
+template <typename First, typename Second> struct Both {
+    First first;
+    Second second;
+};
+
+// Two numbers that hold for the thread's row, loaded by the row's first lane alone, so that their
+// bytes move once. All threads of the block must call it, once per kernel.
+template <typename First, typename Second>
+__device__ Both<First, Second> for_row(const First* first, const Second* second) {
+    __shared__ Both<First, Second> of_block;
+    Both<First, Second> both = {};
+    if (threadIdx.x == 0) both = {*first, *second};
+    if (blockDim.x > 32) {  // one row
+        if (threadIdx.x == 0) of_block = both;
+        __syncthreads();
+        return of_block;
+    }
+    return {__shfl_sync(WHOLE_WARP, both.first, 0, blockDim.x),
+            __shfl_sync(WHOLE_WARP, both.second, 0, blockDim.x)};
 }

@@ -227,10 +227,13 @@ __device__ void multiply_groups(
     }
 }
 
+// Stores a tile's sums; words: shared memory, where the stages were.
 template <class S, class Epilogue>
 __device__ void hand_out_to(
-    signed char* stages, const Sums<S>& bits, const Place& at, const Epilogue& to) {
-    hand_out<S>(stages, bits, at, Direct<Epilogue>{to});
+    int* words, const Sums<S>& bits, const Place& at, const Epilogue& to) {
+    constexpr int COLUMN_WORDS = TileColumns<Epilogue>::WORDS * MMA_COLUMNS;
+    static_assert(4 * (SLABS<S> + COLUMN_WORDS) <= S::BYTES, "columns fit beside the slabs");
+    hand_out<S>(words, bits, at, Direct<Epilogue>(to, words + SLABS<S>));
 }
 
 // The whole kernel: a block per tile.
@@ -255,6 +258,6 @@ __device__ void pipelined_groups(
             for (int part = 0; part < 4; part++)
                 tile.acc[i][j][part] = __float_as_int(tile.total[i][j][part]);
     store_as(format, out, bias, operands.M, operands.N, [&](const auto& results) {
-        hand_out_to<S>(stages, tile.acc, at, results);
+        hand_out_to<S>(reinterpret_cast<int*>(stages), tile.acc, at, results);
     });
 }

@@ -79,56 +79,64 @@ __device__ inline void copy_async(unsigned to, const signed char* from, bool the
                      : "memory");
 }
 
-// One thread's share of an operand's tiles of LENGTH rows: the same chunk of some rows, tile after
-// tile.
+// One thread's share of an operand's tiles of LENGTH rows: the same units of some rows, tile after
+// tile. Neighbouring threads have neighbouring units of a row, so that whole sectors are asked for
+// and 128 bytes at a time go to distinct banks.
 template <int LENGTH> struct Feed {
-    static constexpr int STEP = MMA_THREADS / 4;  // rows between two of its chunks
+    static constexpr int UNIT = COPY == 16 ? 16 : 4;           // bytes
+    static constexpr int STEP = MMA_THREADS / (DEPTH / UNIT);  // rows between two of its units
     static constexpr int SHARE = (LENGTH + STEP - 1) / STEP;
     static_assert(STEP % 8 == 0, "rows that far apart are swizzled alike");
 
-    const signed char* from;  // its first chunk of the tile at column 0
+    const signed char* from;  // its first unit of the tile at column 0
     size_t step;              // bytes to its next
     int rows;                 // rows from its first on
     int depth;                // codes from there to the end of the row
-    int to;                   // its first chunk's offset in a tile
+    int to;                   // its first unit's offset in a tile
     bool idle;                // whether the tile has fewer rows than there are threads for
 
     __device__ explicit Feed(const CodeRows& of) {
-        const int row = threadIdx.x / 4, chunk = threadIdx.x % 4;
-        from = of.codes + static_cast<size_t>(row) * of.K + 16 * chunk;
+        const int row = threadIdx.x / (DEPTH / UNIT), byte = threadIdx.x % (DEPTH / UNIT) * UNIT;
+        from = of.codes + static_cast<size_t>(row) * of.K + byte;
         step = static_cast<size_t>(STEP) * of.K;
         rows = of.rows - row;
-        depth = of.K - 16 * chunk;
-        to = tile_offset(row, chunk);
+        depth = of.K - byte;
+        to = tile_offset(row, byte / 16) + byte % 16;
         idle = LENGTH < STEP && row >= LENGTH;
     }
 
-    // Its chunk i of the tile at column k.
-    __device__ Pack<16> chunk(int i, int k) const {
-        return load_chunk(from + i * step, i * STEP < rows && !idle, k, depth);
+    // Its unit i of the tile at column k; zeros where nothing is there.
+    __device__ Pack<UNIT> unit(int i, int k) const {
+        Pack<UNIT> codes = {};
+        if (idle || i * STEP >= rows) return codes;
+        const signed char* source = from + i * step + k;
+        if constexpr (COPY == 1) {
+#pragma unroll
+            for (int byte = 0; byte < UNIT; byte++)
+                if (k + byte < depth) codes.word[0] |= Pack<1>::load(source + byte).word[0] << 8 * byte;
+        } else if (k < depth) {
+            codes = Pack<UNIT>::load(source);
+        }
+        return codes;
     }
 
-    __device__ void put(signed char* tile, int i, const Pack<16>& chunk) const {
-        if (!idle) chunk.store(tile + to + i * STEP * DEPTH);
+    __device__ void put(signed char* tile, int i, const Pack<UNIT>& codes) const {
+        if (!idle) codes.store(tile + to + i * STEP * DEPTH);
     }
 
-    // Sends all its chunks of the tile at column k on their way. Where K or an address is odd, by
+    // Sends all its units of the tile at column k on their way. Where K or an address is odd, by
     // plain loads and stores.
     __device__ void fill(signed char* tile, int k) const {
         if (idle) return;
         if constexpr (COPY == 1) {
-#pragma unroll 1  // a chunk is 16 loads
-            for (int i = 0; i < SHARE; i++) put(tile, i, chunk(i, k));
+#pragma unroll 2
+            for (int i = 0; i < SHARE; i++) put(tile, i, unit(i, k));
         } else {
+            const unsigned first = shared_address(tile + to);
 #pragma unroll
-            for (int i = 0; i < SHARE; i++) {
-                const unsigned address = shared_address(tile + to + i * STEP * DEPTH);
-                const signed char* source = from + i * step + k;
-                const int left = i * STEP < rows ? depth - k : 0;
-#pragma unroll
-                for (int byte = 0; byte < 16; byte += COPY)
-                    copy_async(address + byte, source + byte, byte < left);
-            }
+            for (int i = 0; i < SHARE; i++)
+                copy_async(first + i * STEP * DEPTH, from + i * step + k,
+                           i * STEP < rows && k < depth);
         }
     }
 };
@@ -200,6 +208,7 @@ __device__ void multiply_pipelined(
     for (int s = 0; s < S::STAGES - 1; s++)
         fill_stage<S>(stages + s * S::STAGE_BYTES, a, b, begin + s * DEPTH, end);
     int full = 0, empty = (S::STAGES - 1) * S::STAGE_BYTES;
+#pragma unroll 1
     for (int k = begin; k < end; k += DEPTH) {
         await_stage<S::STAGES>();
         fill_stage<S>(stages + empty, a, b, k + (S::STAGES - 1) * DEPTH, end);
@@ -217,11 +226,11 @@ __device__ void multiply_plain(
     const Feed<MMA_COLUMNS> b(b_rows);
     const WarpTile<S> tile;
     for (int k = 0; k < K; k += DEPTH) {
-        Pack<16> from_a[a.SHARE], from_b[b.SHARE];
+        Pack<a.UNIT> from_a[a.SHARE], from_b[b.SHARE];
 #pragma unroll
-        for (int i = 0; i < a.SHARE; i++) from_a[i] = a.chunk(i, k);
+        for (int i = 0; i < a.SHARE; i++) from_a[i] = a.unit(i, k);
 #pragma unroll
-        for (int i = 0; i < b.SHARE; i++) from_b[i] = b.chunk(i, k);
+        for (int i = 0; i < b.SHARE; i++) from_b[i] = b.unit(i, k);
         __syncthreads();  // the previous tiles have been read
 #pragma unroll
         for (int i = 0; i < a.SHARE; i++) a.put(stage, i, from_a[i]);

@@ -3,8 +3,8 @@
 // An epilogue is a struct with
 //     Output, M, N             the type of out's elements, and its shape
 //     out                      Output (M, N), or (B, M, N)
-//     Row row(m)               what it needs of row m; nothing is read where m >= M
-//     Column column(n)         what it needs of column n; nothing is read where n >= N
+//     row(m)                   what it needs of row m; nothing is read where m >= M
+//     column(n)                what it needs of column n; nothing is read where n >= N
 //     Pack finish(acc, row, columns)     results of neighbouring columns, as they are stored
 // Results below is the plain one; int8_gemm_azp.cu and int8_gemm_requantize.cu have others. The
 // order of floating-point operations is the dialect's, told at run time (dialect.cuh).
@@ -49,36 +49,47 @@ __device__ void dequantize(
         value[i] = dequantize_accumulator(acc[i], row, columns[i].scale, columns[i].bias);
 }
 
-// Floats by the dequant epilogue, or accumulators as they are.
+// What plain accumulators need of a row or column.
+struct Nothing {};
+
+// Floats by the dequant epilogue.
 template <int FORMAT> struct Results {
-    using Output = typename Element<FORMAT>::type;
+    using Output = typename Storage<FORMAT>::type;
 
     Output* __restrict__ out;  // FORMAT (M, N)
     int M, N;
-    Scales scales;  // of nulls, for accumulators
+    Scales scales;
 
-    __device__ RowScale row(int m) const {
-        if constexpr (FORMAT == INT32) return {};
-        else return scales.row(m, M);
-    }
-    __device__ Column column(int n) const {
-        if constexpr (FORMAT == INT32) return {};
-        else return scales.column(n, N);
-    }
+    __device__ RowScale row(int m) const { return scales.row(m, M); }
+    __device__ Column column(int n) const { return scales.column(n, N); }
 
     template <int COUNT>
     __device__ auto finish(
         const int (&acc)[COUNT], const RowScale& row, const Column (&columns)[COUNT]) const {
-        if constexpr (FORMAT == INT32) {
-            Pack<4 * COUNT> pack;
+        float value[COUNT];
+        dequantize(acc, row, columns, value);
+        return pack_floats<FORMAT>(value);
+    }
+};
+
+// Accumulators as they are.
+template <> struct Results<INT32> {
+    using Output = int;
+
+    int* __restrict__ out;  // s32 (M, N)
+    int M, N;
+    Scales scales;  // not read
+
+    __device__ Nothing row(int) const { return {}; }
+    __device__ Nothing column(int) const { return {}; }
+
+    template <int COUNT>
+    __device__ Pack<4 * COUNT> finish(
+        const int (&acc)[COUNT], const Nothing&, const Nothing (&)[COUNT]) const {
+        Pack<4 * COUNT> pack;
 #pragma unroll
-            for (int i = 0; i < COUNT; i++) pack.word[i] = acc[i];
-            return pack;
-        } else {
-            float value[COUNT];
-            dequantize(acc, row, columns, value);
-            return pack_floats<FORMAT>(value);
-        }
+        for (int i = 0; i < COUNT; i++) pack.word[i] = acc[i];
+        return pack;
     }
 };
 

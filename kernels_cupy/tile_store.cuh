@@ -109,14 +109,23 @@ template <class Epilogue> struct Direct {
         if (n + column >= to.N) return;
         typename TileColumns<Epilogue>::Column known[COUNT];
         columns.read(first + column, known);
-#pragma unroll 1
-        for (int row = threadIdx.x % 32 / LANES; row < ROWS && m + row < to.M; row += 32 / LANES) {
+#pragma unroll 2  // two rows' scales are on their way at a time
+        for (int first_row = 0; first_row < ROWS; first_row += 32 / LANES) {
+            const int row = first_row + threadIdx.x % 32 / LANES;
+            const auto row_known = to.row(m + row);
             int sums[COUNT];
             slab.read(row, column, sums);
-            put(to, m + row, n + column, sums, to.row(m + row), known);
+            if (m + row < to.M) put(to, m + row, n + column, sums, row_known, known);
         }
     }
 };
+
+// Adds to memory without asking for the sum (atomicAdd with no use for it is compiled as if it were
+// asked for).
+__device__ inline void add_to(int* to, int value) {
+    asm volatile("red.global.add.s32 [%0], %1;" ::"l"(__cvta_generic_to_global(to)), "r"(value)
+                 : "memory");
+}
 
 // Adds to int32 sums in memory, each request to 32 neighbours.
 struct Partial {
@@ -130,12 +139,106 @@ struct Partial {
         for (int column = threadIdx.x % 32; column < COLUMNS && n + column < N; column += 32)
 #pragma unroll 1
             for (int row = 0; row < ROWS && m + row < M; row++)
-                atomicAdd(sums + static_cast<size_t>(m + row) * N + n + column,
-                          *slab.at(row, column));
+                add_to(sums + static_cast<size_t>(m + row) * N + n + column, *slab.at(row, column));
     }
 };
 
 // Rows that a warp lays out at once: as many as fit beside the other warps'.
 template <class S> constexpr int SLAB_ROWS = S::WARP_ROWS < 32 ? S::WARP_ROWS : 32;
-template <class S> constexpr int SLABS = MMA_COLUMNS / S::WARP_COLUMNS * S::ROWS / S::WARP_ROWS *
-    SLAB_ROWS<S> * S::WARP_COLUMNS;  // words of all warps' slabs
+template <class S> constexpr int SLAB_WORDS = SLAB_ROWS<S> * S::WARP_COLUMNS;  // of one warp
+template <class S> constexpr int SLABS = MMA_THREADS / 32 * SLAB_WORDS<S>;     // of all
+
+// Hands a tile's sums over, slab by slab; words: shared memory, where the stages were.
+template <class S, class Sink>
+__device__ void hand_out(int* words, const Sums<S>& acc, const Place& place, const Sink& sink) {
+    constexpr int ROWS = SLAB_ROWS<S>, COLUMNS = S::WARP_COLUMNS;
+    static_assert(4 * SLABS<S> <= S::BYTES, "slabs take the stages' place");
+    const int lane = threadIdx.x % 32;
+    const Slab<COLUMNS> slab = {words + threadIdx.x / 32 * SLAB_WORDS<S>};
+    __syncthreads();  // every warp is done with the stages
+    sink.prepare(place);
+    __syncthreads();
+#pragma unroll
+    for (int first = 0; first < S::WARP_ROWS; first += ROWS) {
+        if (first) __syncwarp();
+#pragma unroll
+        for (int row = 0; row < ROWS; row += 8)
+#pragma unroll
+            for (int j = 0; j < COLUMNS / 8; j++) {
+                const int* pair = acc[(first + row) / 16][j] + row / 8 % 2 * 2;
+                store_pair(slab.at(row + lane / 4, 8 * j + lane % 4 * 2), pair[0], pair[1]);
+            }
+        __syncwarp();
+        sink.template take<ROWS>(
+            slab, place.m + S::warp_row() + first, place.n + S::warp_column(), S::warp_column());
+    }
+}
+
+// The whole kernel: out = results of a @ b.T, a block per tile.
+template <class S, class Epilogue>
+__device__ void pipelined_product(const Operands& operands, Epilogue to) {
+    constexpr int COLUMN_WORDS = TileColumns<Epilogue>::WORDS * MMA_COLUMNS;
+    static_assert(4 * (SLABS<S> + COLUMN_WORDS) <= S::BYTES, "columns fit beside the slabs");
+    __shared__ __align__(128) signed char stages[S::BYTES];
+    const Place at = place<S::ROWS, MMA_COLUMNS>(blockIdx.x, operands.M, operands.N);
+    Sums<S> acc = {};
+    multiply_pipelined<S>(
+        stages, operands.a_rows(at), operands.b_rows(at), 0, operands.K, acc);
+    to.out += static_cast<size_t>(at.batch) * to.M * to.N;
+    int* words = reinterpret_cast<int*>(stages);
+    hand_out<S>(words, acc, at, Direct<Epilogue>(to, words + SLABS<S>));
+}
+
+// Whether this block is the last of `blocks` to arrive at the ticket, which is 0 before the first.
+// All its threads must call it, after they added to memory; the sums of all blocks are then seen.
+// before: a word of shared memory, no longer used.
+__device__ inline bool last_to_arrive(int* ticket, int blocks, int* before) {
+    __threadfence();  // this thread's additions come before the ticket
+    __syncthreads();
+    if (threadIdx.x == 0) *before = atomicAdd(ticket, 1);
+    __syncthreads();
+    __threadfence();
+    return *before == blocks - 1;
+}
+
+// COUNT sums in memory, read through L2, where they were added. 16-byte aligned where COUNT >= 4.
+template <int COUNT> __device__ void read_sums(const int* from, int (&to)[COUNT]) {
+    if constexpr (COUNT == 1) {
+        to[0] = __ldcg(from);
+    } else {
+#pragma unroll
+        for (int i = 0; i < COUNT; i += 4) {
+            const int4 part = __ldcg(reinterpret_cast<const int4*>(from + i));
+            to[i] = part.x, to[i + 1] = part.y, to[i + 2] = part.z, to[i + 3] = part.w;
+        }
+    }
+}
+
+// Finishes and stores a tile of ROWS x MMA_COLUMNS whose sums are in memory: s32 (M, N). words:
+// shared memory for what the epilogue needs of the columns.
+template <int ROWS, int COUNT, class Epilogue>
+__device__ void finish_runs(
+    const Epilogue& to, const int* sums, const Place& place, const TileColumns<Epilogue>& columns) {
+    constexpr int LANES = MMA_COLUMNS / COUNT;  // of a row
+    const int column = threadIdx.x % LANES * COUNT, n = place.n + column;
+    if (n >= to.N) return;
+    typename TileColumns<Epilogue>::Column known[COUNT];
+    columns.read(column, known);
+    const int end = min(place.m + ROWS, to.M);
+#pragma unroll 1
+    for (int m = place.m + threadIdx.x / LANES; m < end; m += MMA_THREADS / LANES) {
+        int acc[COUNT];
+        read_sums(sums + static_cast<size_t>(m) * to.N + n, acc);
+        put(to, m, n, acc, to.row(m), known);
+    }
+}
+
+template <int ROWS, class Epilogue>
+__device__ void finish_tile(
+    const Epilogue& to, const int* sums, const Place& place, int* words) {
+    const TileColumns<Epilogue> columns = {{words}};
+    columns.fill(to, place.n);
+    __syncthreads();
+    if (to.N % 4 == 0) finish_runs<ROWS, 4>(to, sums, place, columns);
+    else finish_runs<ROWS, 1>(to, sums, place, columns);
+}

@@ -9,11 +9,14 @@ their difference is NaN: propagation needs no test.
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Any
+
 import numpy as np
 
 from kernels_numba.device import (
     ALL_LANES,
-    Any,
+    SIZE,
     Device,
     DeviceFunction,
     cuda,
@@ -21,6 +24,16 @@ from kernels_numba.device import (
     float32,
     int32,
     libdevice,
+    load_words1,
+    load_words2,
+    load_words4,
+    narrow,
+    pack4,
+    store_words1,
+    store_words2,
+    store_words4,
+    uint8,
+    uint16,
     uint32,
     uint64,
     widen,
@@ -29,13 +42,14 @@ from reference.asymmetric import LEVELS
 from reference.dialects import Dialect
 
 STEPS = int(LEVELS)  # between the lowest and the highest code
+WIDE = 16  # bytes of x per access
 _INFINITY = 0x7F800000
 
 
 def no_range(dialect: Dialect) -> tuple[int, int]:
     """The range of no element, as numbers to take maxima with: it holds 0, or is empty."""
-    largest = int(np.finfo(np.float32).max.view(np.int32))
-    return {"with 0": (-1, 0), "as is": (largest, -1 - largest)}[dialect.azp_range]
+    inverted = ~int(np.finfo(np.float32).max.view(np.int32))  # both of FLT_MAX and for -FLT_MAX
+    return {"with 0": (~0, 0), "as is": (inverted, inverted)}[dialect.azp_range]
 
 
 @device
@@ -50,7 +64,8 @@ def _from_ordered(key: Any) -> Any:
     return libdevice.int_as_float(bits)
 
 
-def widening(dtype: str, dialect: Dialect) -> DeviceFunction:
+@cache
+def widening_by(dtype: str, dialect: Dialect) -> DeviceFunction:
     """Device function: (range, bits of x) -> the range that holds x, too."""
     to_float = widen(dtype)
     start_low, start_high = no_range(dialect)
@@ -100,18 +115,7 @@ def join_row(keys: Any, start: Any) -> Any:
     return joint
 
 
-@device
-def for_row(numbers: Device, at: Any) -> Any:
-    """numbers[at], which holds for the thread's row: loaded by the first lane of the row in each
-    warp, so that its bytes move once. All lanes of the warp take part."""
-    value = numbers[0]
-    lanes = min(int32(cuda.blockDim.x), int32(32))
-    if int32(cuda.threadIdx.x) % int32(32) == 0:
-        value = numbers[at]
-    first = int32(int32(cuda.laneid) & int32(-lanes))
-    return cuda.shfl_sync(uint32(ALL_LANES), value, first)
-
-
+@cache
 def scale_function(dialect: Dialect) -> DeviceFunction:
     """Device function: (range, lowest code) -> (scale, what x is divided or multiplied by, zero
     point)."""
@@ -137,6 +141,7 @@ def scale_function(dialect: Dialect) -> DeviceFunction:
     return scale_and_zero_point
 
 
+@cache
 def given_function(dialect: Dialect) -> DeviceFunction:
     """Device function: a given scale -> what x is divided or multiplied by."""
     inverts = {"x/s": False, "x*(1/s)": True}[dialect.static_multiplier]
@@ -148,6 +153,7 @@ def given_function(dialect: Dialect) -> DeviceFunction:
     return factor
 
 
+@cache
 def code_function(dtype: str, dialect: Dialect, multiplier: str) -> DeviceFunction:
     """Device function: (bits of x, factor, zero point, lowest code) -> code, its low byte to be
     stored. An exact sum is one of int64."""
@@ -166,3 +172,137 @@ def code_function(dtype: str, dialect: Dialect, multiplier: str) -> DeviceFuncti
         return int32(min(max(total, lowest), lowest + STEPS))
 
     return code
+
+
+# -- a thread's accesses: 16 bytes of x if wide, else an element; `at` counts elements of the array
+
+
+@cache
+def widening(dtype: str, dialect: Dialect, wide: bool) -> DeviceFunction:
+    """Device function: (range, access) -> the range that holds the access's elements, too."""
+    widened = widening_by(dtype, dialect)
+
+    @device
+    def one(keys: Any, bits: Any) -> Any:
+        return widened(keys, bits)
+
+    @device
+    def four(keys: Any, w: Any) -> Any:
+        return widened(widened(widened(widened(keys, w[0]), w[1]), w[2]), w[3])
+
+    @device
+    def pair(keys: Any, word: Any) -> Any:
+        return widened(widened(keys, word & uint32(0xFFFF)), word >> uint32(16))
+
+    @device
+    def eight(keys: Any, w: Any) -> Any:
+        return pair(pair(pair(pair(keys, w[0]), w[1]), w[2]), w[3])
+
+    return {4: four, 2: eight}[SIZE[dtype]] if wide else one
+
+
+@cache
+def load(wide: bool) -> DeviceFunction:
+    """Device function: (x, at) -> one access."""
+
+    @device
+    def sixteen_bytes(x: Device, at: Any) -> Any:
+        return load_words4(x, at)
+
+    @device
+    def element(x: Device, at: Any) -> Any:
+        return x[at]
+
+    return sixteen_bytes if wide else element
+
+
+@cache
+def nothing(dtype: str, wide: bool) -> DeviceFunction:
+    """Device function: () -> an access of nothing but zeros."""
+
+    @device
+    def sixteen_bytes() -> Any:
+        return (uint32(0), uint32(0), uint32(0), uint32(0))
+
+    @device
+    def four_bytes() -> Any:
+        return uint32(0)
+
+    @device
+    def two_bytes() -> Any:
+        return uint16(0)
+
+    return sixteen_bytes if wide else {4: four_bytes, 2: two_bytes}[SIZE[dtype]]
+
+
+@cache
+def store(dtype: str, dialect: Dialect, wide: bool, multiplier: str) -> DeviceFunction:
+    """Device function: (codes, at, access, factor, zero point, lowest): stores its codes."""
+    code = code_function(dtype, dialect, multiplier)
+
+    @device
+    def one(codes: Device, at: Any, bits: Any, factor: Any, zero: Any, lowest: Any) -> None:
+        codes[at] = uint8(code(bits, factor, zero, lowest))
+
+    @device
+    def four(codes: Device, at: Any, w: Any, factor: Any, zero: Any, lowest: Any) -> None:
+        a, b = code(w[0], factor, zero, lowest), code(w[1], factor, zero, lowest)
+        c, d = code(w[2], factor, zero, lowest), code(w[3], factor, zero, lowest)
+        store_words1(codes, at, (pack4(a, b, c, d),))
+
+    @device
+    def pair(first: Any, second: Any, factor: Any, zero: Any, lowest: Any) -> Any:
+        low, top = uint32(0xFFFF), uint32(16)
+        a, b = code(first & low, factor, zero, lowest), code(first >> top, factor, zero, lowest)
+        c, d = code(second & low, factor, zero, lowest), code(second >> top, factor, zero, lowest)
+        return pack4(a, b, c, d)
+
+    @device
+    def eight(codes: Device, at: Any, w: Any, factor: Any, zero: Any, lowest: Any) -> None:
+        low = pair(w[0], w[1], factor, zero, lowest)
+        store_words2(codes, at, (low, pair(w[2], w[3], factor, zero, lowest)))
+
+    return {4: four, 2: eight}[SIZE[dtype]] if wide else one
+
+
+def per_access(dtype: str, wide: bool) -> int:
+    return WIDE // SIZE[dtype] if wide else 1
+
+
+@cache
+def dequantizing(out_dtype: str, wide: bool) -> DeviceFunction:
+    """Device function: (codes, out, at, bits that turn a code's sign, scale, zero point less the
+    lowest code): 16 bytes of out if wide, else an element. Codes less the lowest are 0..255.
+    """
+    to_bits = narrow(out_dtype)
+
+    @device
+    def product(word: Any, place: Any, scale: Any, zero: Any) -> Any:
+        code = uint32(word >> uint32(8 * place)) & uint32(0xFF)
+        steps = int32(uint32(code) - zero)
+        return to_bits(libdevice.fmul_rn(libdevice.int2float_rn(steps), scale))
+
+    @device
+    def pair(word: Any, place: Any, scale: Any, zero: Any) -> Any:
+        low, high = product(word, place, scale, zero), product(word, place + 1, scale, zero)
+        return uint32(uint32(low) | (uint32(high) << uint32(16)))
+
+    @device
+    def one(codes: Device, out: Device, at: Any, turned: Any, scale: Any, zero: Any) -> None:
+        out[at] = product(uint32(codes[at]) ^ turned, 0, scale, zero)
+
+    @device
+    def four(codes: Device, out: Device, at: Any, turned: Any, scale: Any, zero: Any) -> None:
+        w = uint32(load_words1(codes, at)[0] ^ turned)
+        a, b = product(w, 0, scale, zero), product(w, 1, scale, zero)
+        c, d = product(w, 2, scale, zero), product(w, 3, scale, zero)
+        store_words4(out, at, (uint32(a), uint32(b), uint32(c), uint32(d)))
+
+    @device
+    def eight(codes: Device, out: Device, at: Any, turned: Any, scale: Any, zero: Any) -> None:
+        words = load_words2(codes, at)
+        v, w = uint32(words[0] ^ turned), uint32(words[1] ^ turned)
+        a, b = pair(v, 0, scale, zero), pair(v, 2, scale, zero)
+        store_words4(out, at, (a, b, pair(w, 0, scale, zero), pair(w, 2, scale, zero)))
+
+    return {4: four, 2: eight}[SIZE[out_dtype]] if wide else one

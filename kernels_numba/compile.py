@@ -5,12 +5,10 @@ Contract: `program(factory, constants, signature, cc)` gives the PTX of the kern
 line information; the kernel is called by its Python name in the PTX. PTX in which the compiler may
 still contract or approximate a float operation is refused (contraction.py).
 
-Results are kept in memory and on disk under $QUANTASSAY_CACHE (default ~/.cache/quantassay), one
-file per sha256 of: the text of the factory's file and of all that it imports of this wing and of
-the oracle's arithmetic (HOST_SIDE excepted), the factory's name and arguments, the signature, the
-target, and the versions of numba, numba-cuda, llvmlite and NVVM.
-Files are written to a temporary name and renamed, so that a reader never sees half of one. Where
-the folder cannot be written, results live in memory only.
+Results are kept in memory and in the cache folder (reference/storage.py), one file per sha256 of:
+the text of the factory's file and of all that it imports of this wing and of the oracle's
+arithmetic (HOST_SIDE excepted), the factory's name and arguments, the signature, the target, and
+the versions of numba, numba-cuda, llvmlite and NVVM.
 """
 
 from __future__ import annotations
@@ -18,9 +16,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import inspect
-import os
 import re
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -31,16 +27,21 @@ from typing import Any
 from numba import cuda, types
 
 from kernels_numba import contraction
+from reference.storage import cache_folder, keep
 
 FOLDER = Path(__file__).parent
-HOST_SIDE = ("dialects", "op", "recipes", "validate")  # of reference; words reach a kernel as constants
+# Of reference: what kernels need of it reaches them as constants.
+HOST_SIDE = ("dialects", "op", "recipes", "storage", "validate")
 EMULATED = (8, 0)  # the target whose PTX the emulator runs
 
 Kernel = Callable[..., None]
 Factory = Callable[..., Kernel]
 Signature = tuple[types.Type, ...]
 _ENTRY = re.compile(r"\.entry\s+([\w$]+)")
-_ENVIRONMENT = re.compile(r"_ZN08NumbaEnv[\w$]+")
+# A variable of each function, for exceptions that PTX cannot raise: never read.
+_ENVIRONMENT = re.compile(r"^\.common \.global \.align 8 \.u64 _ZN08NumbaEnv[\w$]+;\n", re.MULTILINE)
+# Names of inlined functions in the line information: mangled, with a number by order of compilation.
+_INLINED = re.compile(r"(\$L__info_string\d+:\n)((?:\.b8 [\d,]+\n)+)")
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def program(
         found = _read(path)
         if found is None:
             found = _compile(factory(*constants), signature, cc)
-            _write(path, found)
+            keep(path, found.ptx)
         _memory[key] = found
     return _memory[key]
 
@@ -97,11 +98,6 @@ def program(
 def forget() -> None:
     """Empties the cache in memory (not the one on disk)."""
     _memory.clear()
-
-
-def cache_folder() -> Path:
-    chosen = os.environ.get("QUANTASSAY_CACHE")
-    return Path(chosen) if chosen else Path.home() / ".cache" / "quantassay"
 
 
 def _compile(kernel: Kernel, signature: Signature, cc: tuple[int, int]) -> Program:
@@ -116,10 +112,21 @@ def _compile(kernel: Kernel, signature: Signature, cc: tuple[int, int]) -> Progr
     )
     entry = _ENTRY.search(text)
     assert entry is not None, "Numba's PTX has one .entry"
-    text = _ENVIRONMENT.sub("numba_environment", text)  # holds the name, mangled once more
+    text = _ENVIRONMENT.sub("", text)
     text = text.replace(entry[1], kernel.__name__)
+    text = _INLINED.sub(_plain_name, text)
     contraction.check(kernel.__name__, text)
     return Program(kernel.__name__, text)
+
+
+def _plain_name(found: re.Match[str]) -> str:
+    """A name of the line information without Numba's mangling: the function's own."""
+    numbers = [int(number) for number in re.findall(r"\d+", found[2].replace("b8", ""))]
+    rest, name = bytes(numbers).decode().removeprefix("_ZN"), "function"
+    while size := re.match(r"\d+", rest):
+        start = size.end()
+        name, rest = rest[start : start + int(size[0])], rest[start + int(size[0]) :]
+    return f"{found[1]}.b8 {','.join(map(str, [*name.encode(), 0]))}\n"
 
 
 def _path(
@@ -198,22 +205,3 @@ def _read(path: Path) -> Program | None:
         return None
     entry = _ENTRY.search(text)
     return Program(entry[1], text) if entry else None
-
-
-def _write(path: Path, compiled: Program) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, compiled.ptx)
-    except OSError:
-        return  # an unwritable cache: the result stays in memory
-
-
-def _replace(path: Path, text: str) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:16]}-")
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

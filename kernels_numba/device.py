@@ -163,6 +163,7 @@ def _index(i: int) -> ir.Constant:
 
 
 load_words4 = _loader(4)
+load_words2 = _loader(2)
 load_words1 = _loader(1)
 store_words1 = _storer(1)
 store_words2 = _storer(2)

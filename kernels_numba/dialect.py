@@ -42,17 +42,22 @@ def _kept(dtype: str, dialect: Dialect) -> DeviceFunction:
 
 
 def floor_function(dialect: Dialect) -> DeviceFunction:
-    """Device function: bits of a group's amax -> the same, raised to the dialect's floor.
+    """Device function: a group's amax -> the same, raised to the dialect's floor.
 
-    Bits as `magnitude` orders them, of fp32: NaN lies above every floor.
+    On the bits of a float >= 0, which order as the numbers do, NaN above every floor.
     """
-    least = {"none": 0, "1e-10": int(np.float32(1e-10).view(np.int32))}[dialect.floor]
+    least = int({"none": np.float32(0), "1e-10": np.float32(1e-10)}[dialect.floor].view(np.int32))
 
     @device
-    def raised(bits: Any) -> Any:
-        return max(bits, int32(least)) if least else bits
+    def raised(amax: Any) -> Any:
+        bits = int32(libdevice.float_as_int(amax))
+        return libdevice.int_as_float(max(bits, int32(least)))
 
-    return raised
+    @device
+    def as_is(amax: Any) -> Any:
+        return amax
+
+    return raised if least else as_is
 
 
 def scale_function(dtype: str, dialect: Dialect) -> DeviceFunction:

@@ -2,7 +2,8 @@
 
 Contract: `device` decorates a function for use inside kernels and other device functions. It is
 compiled once per process and argument types, as LLVM's IR with line information, and marked
-`alwaysinline`: the PTX has no calls.
+`alwaysinline`: the PTX has no calls. What Numba says of variables, besides lines, is taken out: of
+inlined functions NVVM sometimes makes symbols of it that PTX does not allow, and fails.
 
 Why not numba.cuda.jit(device=True): its dispatcher asks the GPU at hand for its compute capability
 before it compiles, although the IR of integer and float operations is the same for all that these
@@ -37,11 +38,27 @@ class _Inlined(CUDADispatcher):  # type: ignore[misc]
                     nvvm_options={"opt": 3, "fastmath": False},
                     cc=OLDEST,
                 )
+                _forget_variables(compiled.library)
                 self.overloads[args] = compiled
                 compiled.target_context.insert_user_function(
                     compiled.entry_point, compiled.fndesc, [compiled.library]
                 )
         return self.overloads[args]
+
+
+def _forget_variables(library: Any) -> None:
+    """Removes llvm.dbg.value and llvm.dbg.declare from a library's modules."""
+    for module in library.modules:
+        for function in module.functions:
+            for block in function.blocks:
+                block.instructions[:] = [
+                    one for one in block.instructions if not _tells_of_variable(one)
+                ]
+
+
+def _tells_of_variable(instruction: Any) -> bool:
+    callee = getattr(instruction, "callee", None)
+    return getattr(callee, "name", "").startswith("llvm.dbg.")
 
 
 def device(function: Any) -> Any:

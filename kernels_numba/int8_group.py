@@ -8,15 +8,17 @@ contiguous, so that M rows of Q groups are M * Q groups one after the other. Wha
 told in int8_quantize.py: maxima of bits, `_rn` functions, one conversion to an integer.
 
 Blocks are (lanes of a group, groups side by side): a power of two of lanes up to 32, in blocks of
-whole warps, or whole warps of a block of their own. A lane keeps up to KEPT accesses of its group in
-registers between both passes (what lies beyond is read again, from L2) and reads 16 bytes of x at
-a time where pointers and G allow (`wide`), else element by element. Scales are read by one lane and
-written by one.
+whole warps, or whole warps of a block of their own. A lane keeps up to KEPT accesses of its group
+in registers between both passes (what lies beyond is read again, from L2) and reads 16 bytes of x
+at a time where pointers and G allow (`wide`), else element by element. Scales are read by one lane
+and written by one.
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+import numpy as np
 
 from kernels_numba import launch
 from kernels_numba.compile import Kernel
@@ -45,12 +47,7 @@ from kernels_numba.device import (
     uint64,
     widen,
 )
-from kernels_numba.dialect import (
-    code_function,
-    factor_function,
-    floor_function,
-    scale_function,
-)
+from kernels_numba.dialect import code_function, factor_function, floor_function, scale_function
 from reference.dialects import Dialect
 from reference.int8_group import (
     SPOKEN,
@@ -69,28 +66,26 @@ MAX_THREADS = 1024
 # -- one access: four words of x, or one element ---------------------------------------------------
 
 
-def _access(dtype: str, wide: bool) -> tuple[DeviceFunction, int]:
-    """(device function (x, base, i, count) -> words, elements per access).
-
-    Access i of the group that starts at `base`; zeros where i >= count.
-    """
-    per = WIDE // SIZE[dtype] if wide else 1
+def _access(dtype: str, wide: bool) -> tuple[DeviceFunction, DeviceFunction, int]:
+    """(device function (x, at) -> words, the words that stand for none, elements per access)."""
 
     @device
-    def words(x: Device, base: Any, i: Any, count: Any) -> Any:
-        found = (uint32(0), uint32(0), uint32(0), uint32(0))
-        if i < count:
-            found = load_words4(x, base + i * uint64(per))
-        return found
+    def words(x: Device, at: Any) -> Any:
+        return load_words4(x, at)
 
     @device
-    def element(x: Device, base: Any, i: Any, count: Any) -> Any:
-        found = uint32(0)
-        if i < count:
-            found = uint32(x[base + i])
-        return (found,)
+    def no_words() -> Any:
+        return uint32(0), uint32(0), uint32(0), uint32(0)
 
-    return (words if wide else element), per
+    @device
+    def element(x: Device, at: Any) -> Any:
+        return (uint32(x[at]),)
+
+    @device
+    def no_element() -> Any:
+        return (uint32(0),)
+
+    return (words, no_words, WIDE // SIZE[dtype]) if wide else (element, no_element, 1)
 
 
 def _largest(dtype: str, nan: str, wide: bool) -> DeviceFunction:
@@ -165,18 +160,19 @@ def _this_group() -> Any:
 
 
 @device
-def _given_scale(scales: Device, group: Any, groups: Any) -> Any:
-    """The group's scale in all of its lanes, read once by each warp; 1 beyond the last group.
+def _given_scale(scales: Device, group: Any, inside: Any) -> Any:
+    """The group's scale in all of its lanes, read once by each warp; 1 for a group not inside.
 
     scales: fp32 (S, Q), S = 1 or the number of rows. All lanes must call it.
     """
-    columns = uint64(scales.shape[1])
+    place = group
+    if scales.shape[0] == 1:
+        place = uint64(uint32(group) % uint32(scales.shape[1]))
     scale = float32(1)
-    first = int32(cuda.threadIdx.x) & int32(31)
-    if first == 0 and group < groups:
-        row = uint64(0) if scales.shape[0] == 1 else group // columns
-        scale = scales[row, group % columns]
-    return cuda.shfl_sync(uint32(ALL_LANES), scale, int32(cuda.laneid) - first)
+    lane = int32(cuda.threadIdx.x) & int32(31)
+    if lane == 0 and inside:
+        scale = scales[uint64(0), place]  # rows follow one another
+    return cuda.shfl_sync(uint32(ALL_LANES), scale, int32(cuda.laneid) - lane)
 
 
 # -- kernels ---------------------------------------------------------------------------------------
@@ -184,11 +180,18 @@ def _given_scale(scales: Device, group: Any, groups: Any) -> Any:
 
 def _dynamic_kernel(dtype: str, dialect: Dialect, wide: bool) -> Kernel:
     """amax, scale and codes of the groups, with one read of x."""
-    load, per = _access(dtype, wide)
+    load, none, per = _access(dtype, wide)
     largest = _largest(dtype, dialect.nan, wide)
     encode = _encoder(dtype, dialect, wide, dialect.multiplier)
     to_float, raised = widen(dtype), floor_function(dialect)
     scale_of, factor_of = scale_function(dtype, dialect), factor_function(dialect)
+
+    @device
+    def get(x: Device, base: Any, i: Any, count: Any) -> Any:
+        found = none()
+        if i < count:
+            found = load(x, base + i * uint64(per))
+        return found
 
     @device
     def put(words: Any, codes: Device, base: Any, i: Any, count: Any, factor: Any) -> None:
@@ -203,12 +206,12 @@ def _dynamic_kernel(dtype: str, dialect: Dialect, wide: bool) -> Kernel:
         first = uint64(cuda.threadIdx.x)
         second, third, fourth = first + lanes, first + uint64(2) * lanes, first + uint64(3) * lanes
         beyond = first + uint64(KEPT) * lanes
-        a, b = load(x, base, first, count), load(x, base, second, count)
-        c, d = load(x, base, third, count), load(x, base, fourth, count)
+        a, b = get(x, base, first, count), get(x, base, second, count)
+        c, d = get(x, base, third, count), get(x, base, fourth, count)
         bits = max(max(largest(a), largest(b)), max(largest(c), largest(d)))
         i = beyond
         while i < count:
-            bits = max(bits, largest(load(x, base, i, count)))
+            bits = max(bits, largest(load(x, base + i * uint64(per))))
             i += lanes
         amax = raised(to_float(_group_max(bits)))
         scale = scale_of(amax)
@@ -221,7 +224,8 @@ def _dynamic_kernel(dtype: str, dialect: Dialect, wide: bool) -> Kernel:
         put(d, codes, base, fourth, count, factor)
         i = beyond
         while i < count:
-            put(load(x, base, i, count), codes, base, i, count, factor)
+            at = base + i * uint64(per)
+            encode(load(x, at), codes, at, factor)
             i += lanes
 
     return quantize_groups
@@ -229,20 +233,21 @@ def _dynamic_kernel(dtype: str, dialect: Dialect, wide: bool) -> Kernel:
 
 def _static_kernel(dtype: str, dialect: Dialect, wide: bool) -> Kernel:
     """Codes under given scales."""
-    load, per = _access(dtype, wide)
+    load, _, per = _access(dtype, wide)
     encode = _encoder(dtype, dialect, wide, dialect.static_multiplier)
     inverts = {"x/s": False, "x*(1/s)": True}[dialect.static_multiplier]
 
-    def quantize_given(x: Device, scales: Device, codes: Device, size: Any) -> None:
+    def quantize_given(x: Device, scales: Device, codes: Device, size: Any, groups: Any) -> None:
         """x: bits (groups * size,); scales: fp32 (S, Q); codes: s8, as x."""
-        group, base = _this_group(), _this_group() * uint64(size)
-        groups = uint64(x.shape[0]) // uint64(size)
-        scale = _given_scale(scales, group, groups)
+        group = _this_group()
+        base, inside = group * uint64(size), group < uint64(groups)
+        scale = _given_scale(scales, group, inside)
         factor = libdevice.fdiv_rn(float32(1), scale) if inverts else scale
-        count = uint64(size) // uint64(per) if group < groups else uint64(0)
+        count = uint64(size) // uint64(per) if inside else uint64(0)
         i = uint64(cuda.threadIdx.x)
         while i < count:
-            encode(load(x, base, i, count), codes, base + i * uint64(per), factor)
+            at = base + i * uint64(per)
+            encode(load(x, at), codes, at, factor)
             i += uint64(cuda.blockDim.x)
 
     return quantize_given
@@ -285,12 +290,14 @@ def _dequantize_kernel(out_dtype: str, wide: bool) -> Kernel:
 
     put = vector if wide else single
 
-    def dequantize_groups(codes: Device, scales: Device, out: Device, size: Any) -> None:
+    def dequantize_groups(
+        codes: Device, scales: Device, out: Device, size: Any, groups: Any
+    ) -> None:
         """codes: s8 (groups * size,); scales: fp32 (S, Q); out: bits, as codes."""
-        group, base = _this_group(), _this_group() * uint64(size)
-        groups = uint64(codes.shape[0]) // uint64(size)
-        scale = _given_scale(scales, group, groups)
-        count = uint64(size) // uint64(per) if group < groups else uint64(0)
+        group = _this_group()
+        base, inside = group * uint64(size), group < uint64(groups)
+        scale = _given_scale(scales, group, inside)
+        count = uint64(size) // uint64(per) if inside else uint64(0)
         i = uint64(cuda.threadIdx.x)
         while i < count:
             put(codes, out, base + i * uint64(per), scale)
@@ -316,7 +323,7 @@ def quantize_per_group(x: Any, group_size: int, *, dialect: str = "ieee") -> tup
     dtype, wide, grid, block = _plan(x, group_size)
     launch.run(
         _dynamic_kernel, (dtype, spoken, wide), grid, block,
-        launch.bits(x).reshape(-1), codes.reshape(-1), scales.reshape(-1), _size(group_size),
+        launch.bits(x).reshape(-1), codes.reshape(-1), scales.reshape(-1), np.int32(group_size),
     )  # fmt: skip
     return codes, scales
 
@@ -333,7 +340,7 @@ def quantize_static_per_group(x: Any, scales: Any, *, dialect: str = "ieee") -> 
     dtype, wide, grid, block = _plan(x, size)
     launch.run(
         _static_kernel, (dtype, spoken, wide), grid, block,
-        launch.bits(x).reshape(-1), scales, codes.reshape(-1), _size(size),
+        launch.bits(x).reshape(-1), scales, codes.reshape(-1), np.int32(size), _groups(scales, x),
     )  # fmt: skip
     return codes
 
@@ -351,16 +358,18 @@ def dequantize_per_group(
     out, size = launch.empty(codes, codes.shape, out_dtype), codes.shape[1] // scales.shape[1]
     per = WIDE // SIZE[out_dtype]
     wide = launch.aligned(codes, size, per)
-    grid, block = _geometry(codes.size // size, size // per if wide else size, 1, 1)
+    grid, block = _geometry(codes.size // size, size, per if wide else 1)
     launch.run(
         _dequantize_kernel, (out_dtype, wide), grid, block,
-        codes.reshape(-1), scales, launch.bits(out).reshape(-1), _size(size),
+        codes.reshape(-1), scales, launch.bits(out).reshape(-1), np.int32(size),
+        _groups(scales, codes),
     )  # fmt: skip
     return out
 
 
-def _size(group_size: int) -> Any:
-    return DTYPES["s32"].type(group_size)
+def _groups(scales: Any, x: Any) -> Any:
+    """Groups of all rows of x, as a kernel's argument."""
+    return np.int32(x.shape[0] * scales.shape[1])
 
 
 def _plan(x: Any, size: int) -> tuple[str, bool, tuple[int, ...], tuple[int, ...]]:
@@ -369,19 +378,18 @@ def _plan(x: Any, size: int) -> tuple[str, bool, tuple[int, ...], tuple[int, ...
     assert dtype is not None
     wide = launch.aligned(x, size * x.dtype.itemsize, WIDE)
     per = WIDE // x.dtype.itemsize if wide else 1
-    return dtype, wide, *_geometry(x.size // size, size // per, KEPT, 32 // per)
+    return dtype, wide, *_geometry(x.size // size, size, per)
 
 
-def _geometry(
-    groups: int, accesses: int, each: int, least: int
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """(grid, block): at most `each` accesses to a lane while a warp is enough; `least` lanes, which
-    store a whole sector of codes, where a group has as many.
+def _geometry(groups: int, size: int, per: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(grid, block) for accesses of `per` elements: at most KEPT to a lane while a warp is enough;
+    lanes whose codes fill a sector of 32 bytes, where a group has as many.
     """
-    needed = -(-accesses // each)
+    accesses = size // per
+    needed = -(-accesses // KEPT)
     if needed > 32:
         return (groups,), (min(MAX_THREADS, -(-needed // 32) * 32), 1)
-    lanes = min(max(_power_of_two(needed), least), _power_of_two(accesses), 32)
+    lanes = min(max(_power_of_two(needed), 32 // per), _power_of_two(accesses))
     together = BLOCK // lanes
     return (-(-groups // together),), (lanes, together)
 

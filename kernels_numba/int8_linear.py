@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from kernels_numba import launch
-from kernels_numba.int8_gemm import epilogue, gemm_dequant_tiled, gemm_tiled
+from kernels_numba.int8_gemm import epilogue, gemm, gemm_dequant
 from kernels_numba.int8_quantize import quantize_per_token
 from reference.op import implements
 from reference.validate import check_linear
@@ -37,7 +37,7 @@ def linear_unfused(
     """
     check_linear(x, w_codes, w_scales, bias, dialect, out_dtype)
     codes, scales = quantize_per_token(x, dialect=dialect)
-    acc = gemm_tiled(codes, w_codes, dialect=dialect)
+    acc = gemm(codes, w_codes, dialect=dialect)
     return epilogue(acc, scales, w_scales, bias, dialect=dialect, out_dtype=out_dtype)
 
 
@@ -55,6 +55,6 @@ def linear_fused(
     """As `linear_unfused`, in two launches."""
     check_linear(x, w_codes, w_scales, bias, dialect, out_dtype)
     codes, scales = quantize_per_token(x, dialect=dialect)
-    return gemm_dequant_tiled(
+    return gemm_dequant(
         codes, w_codes, scales, w_scales, bias, dialect=dialect, out_dtype=out_dtype
     )

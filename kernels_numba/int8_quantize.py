@@ -296,8 +296,8 @@ def _quantize_rows(x: Any, spoken: Dialect) -> tuple[Any, Any]:
     return codes, scales
 
 
-@implements("int8.quantize_per_tensor", wing="numba")
-@launch.entry("int8.quantize_per_tensor")
+@implements("int8.quantize_per_tensor", wing="numba", variant="two_pass")
+@launch.entry("int8.quantize_per_tensor", "two_pass")
 def quantize_per_tensor(x: Any, *, dialect: str = "ieee") -> tuple[Any, Any]:
     """One dynamic scale for the whole of x. Two launches.
 

@@ -17,6 +17,7 @@ consecutive chunks or 32 consecutive words written, without a bank conflict.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from numba import types
@@ -55,6 +56,7 @@ def tile_offset(row: Any, chunk: Any) -> Any:
     return uint32(row * uint32(DEPTH) + swizzled * uint32(16))
 
 
+@cache
 def block_tile(rows: int, columns: int) -> DeviceFunction:
     """Device function (M, N) -> (first row of a, end of its rows, first row of b, end, column).
 

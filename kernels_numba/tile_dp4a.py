@@ -11,6 +11,7 @@ y = thread / 16; only constant indices touch it (`_steps` and `take` are unrolle
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from numba import types
@@ -34,6 +35,7 @@ SHARED_BYTES = 2 * TILE_BYTES
 ROW_BYTES = 4 * TILE  # of one word of all rows
 
 
+@cache
 def _steps(signed: bool) -> DeviceFunction:
     """Intrinsic (sums, a, b): the products of four words.
 
@@ -85,8 +87,9 @@ def _place(word: Any, group: Any) -> Any:
     return uint32(word * uint32(ROW_BYTES) + (group ^ ((word >> uint32(1)) & uint32(6))) * uint32(16))
 
 
+@cache
 def accumulator(signed: bool, zero: DeviceFunction) -> DeviceFunction:
-    """Device function (a, b, tile, end, copy, base, sums): the sums of this thread over 0 .. end.
+    """Device function (a, b, tile, k, end, copy, base, sums): the sums of this thread over k .. end.
 
     tile: what tile.block_tile gives; base: shared address of SHARED_BYTES; zero: clears sums.
     """
@@ -101,7 +104,7 @@ def accumulator(signed: bool, zero: DeviceFunction) -> DeviceFunction:
 
     @device
     def accumulate(
-        a: Device, b: Device, tile: Any, end: Any, copy: Any, base: Any, sums: Any
+        a: Device, b: Device, tile: Any, k: Any, end: Any, copy: Any, base: Any, sums: Any
     ) -> None:
         thread = uint32(cuda.threadIdx.x)
         row, quarter = thread >> uint32(2), thread & uint32(3)
@@ -109,9 +112,8 @@ def accumulator(signed: bool, zero: DeviceFunction) -> DeviceFunction:
         to = uint32(to + (row & uint32(3)) * uint32(4))
         y, x = thread >> uint32(4), thread & uint32(15)
         row_a, row_b = tile[0] + uint64(row), tile[2] + uint64(row)
-        at = uint64(quarter) * uint64(16)
+        at = k + uint64(quarter) * uint64(16)
         zero(sums)
-        k = uint64(0)
         while k < end:
             from_a = fetch_chunk(a, row_a, tile[1], at, end, copy)
             from_b = fetch_chunk(b, row_b, tile[3], at, end, copy)
@@ -129,6 +131,7 @@ def accumulator(signed: bool, zero: DeviceFunction) -> DeviceFunction:
     return accumulate
 
 
+@cache
 def hand_over(columns: DeviceFunction, put: DeviceFunction) -> DeviceFunction:
     """Device function (sums, tile, given, out): every result through `put` (tile_results.py)."""
 

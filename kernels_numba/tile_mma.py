@@ -23,6 +23,7 @@ of two words and loads of four meet no bank twice.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from numba import types
@@ -83,7 +84,7 @@ class Shape:
 
 LARGE = Shape("128x128", rows=128, warp_rows=64, stages=3, blocks=2)
 ONE_STAGE = Shape("128x128, one stage", rows=128, warp_rows=64, stages=1, blocks=2)
-SMALL = Shape("32x128", rows=32, warp_rows=32, stages=4, blocks=5)
+SMALL = Shape("32x128", rows=32, warp_rows=32, stages=4, blocks=4)
 
 
 def shape_for(rows: int) -> Shape:
@@ -94,6 +95,7 @@ def shape_for(rows: int) -> Shape:
 # -- multiplying -----------------------------------------------------------------------------------
 
 
+@cache
 def zeroed(count: int) -> DeviceFunction:
     """Intrinsic (local s32 array): sets its `count` elements to 0."""
 
@@ -110,6 +112,7 @@ def zeroed(count: int) -> DeviceFunction:
     return zero
 
 
+@cache
 def _multiplier(shape: Shape, signed: bool) -> DeviceFunction:
     """Intrinsic (sums, stage, a_at, b_at): adds a whole stage's products.
 
@@ -158,6 +161,7 @@ def _multiplier(shape: Shape, signed: bool) -> DeviceFunction:
     return multiply
 
 
+@cache
 def lane_places(shape: Shape) -> DeviceFunction:
     """Device function () -> (a_at, b_at) of `_multiplier`."""
     warp_rows, a_bytes = shape.warp_rows, shape.rows * DEPTH
@@ -179,6 +183,7 @@ def lane_places(shape: Shape) -> DeviceFunction:
 # -- filling stages --------------------------------------------------------------------------------
 
 
+@cache
 def _copier(rows: int, threads: int) -> DeviceFunction:
     """Device function (codes, first, last, k, end, copy, tile): copies begin of `rows` tile rows.
 
@@ -208,7 +213,7 @@ def _copier(rows: int, threads: int) -> DeviceFunction:
             to = uint32(to + uint32(uint32(word & uint32(3)) * uint32(4)))
             at = k + uint64(word) * uint64(4)
             source = first + uint64(row)
-            stop = to + uint32(rows * DEPTH)
+            stop = uint32(to + uint32(rows * DEPTH))
             while to < stop:
                 if copy == 4:
                     there = uint32(4) if source < last and at < end else uint32(0)
@@ -222,6 +227,7 @@ def _copier(rows: int, threads: int) -> DeviceFunction:
     return copy_tile
 
 
+@cache
 def pipelined(shape: Shape, signed: bool) -> DeviceFunction:
     """Device function (a, b, tile, k, end, copy, base, sums): the sums of this lane over k .. end.
 
@@ -249,10 +255,9 @@ def pipelined(shape: Shape, signed: bool) -> DeviceFunction:
     ) -> None:
         a_at, b_at = places()
         zero(sums)
-        full = base
-        empty = base
-        ahead = k
-        while empty < base + uint32(all_bytes - stage_bytes):
+        full, empty, ahead = base, base, k
+        last, stop = uint32(base + uint32(all_bytes - stage_bytes)), uint32(base + uint32(all_bytes))
+        while empty < last:
             fill(a, b, tile, ahead, end, copy, empty)
             empty = uint32(empty + uint32(stage_bytes))
             ahead += uint64(DEPTH)
@@ -262,9 +267,9 @@ def pipelined(shape: Shape, signed: bool) -> DeviceFunction:
             fill(a, b, tile, ahead, end, copy, empty)
             multiply(sums, full, a_at, b_at)
             full = uint32(full + uint32(stage_bytes))
-            full = base if full == base + uint32(all_bytes) else full
+            full = base if full == stop else full
             empty = uint32(empty + uint32(stage_bytes))
-            empty = base if empty == base + uint32(all_bytes) else empty
+            empty = base if empty == stop else empty
             ahead += uint64(DEPTH)
             k += uint64(DEPTH)
         cuda.syncthreads()
@@ -272,6 +277,7 @@ def pipelined(shape: Shape, signed: bool) -> DeviceFunction:
     return accumulate
 
 
+@cache
 def one_stage(shape: Shape) -> DeviceFunction:
     """Device function as `pipelined`, for signed codes: one stage, no copies in the background."""
     multiply, places, zero = _multiplier(shape, True), lane_places(shape), zeroed(shape.sums)
@@ -311,6 +317,7 @@ def one_stage(shape: Shape) -> DeviceFunction:
 # -- handing results over --------------------------------------------------------------------------
 
 
+@cache
 def _spill(shape: Shape) -> DeviceFunction:
     """Intrinsic (sums, i, address): a lane's sums of the warp's rows 16 i .. go to shared memory.
 
@@ -349,6 +356,7 @@ def _spill(shape: Shape) -> DeviceFunction:
     return spill
 
 
+@cache
 def hand_over(shape: Shape, columns: DeviceFunction, put: DeviceFunction) -> DeviceFunction:
     """Device function (sums, tile, base, given, out): every result through `put`.
 

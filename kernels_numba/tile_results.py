@@ -6,10 +6,11 @@ time. `results(words)` gives the two device functions that do this for a kernel:
     columns(given, n, out)               what columns n .. n + 3 need, once per thread
     put(given, columns, m, n, sums, out) the four results of row m; nothing beyond out's columns
 
-words: ("sums",) | ("add",) | ("dequant", order, out_dtype) | ("azp", order, out_dtype)
-     | ("requantize", order, dialect), order being the dialect's epilogue. `given` is the tuple of
-the kernel's vectors; a vector of one element serves every row or column. Zero points leave in
-int32, modulo 2**32; the rest is reference/int8_gemm.py's epilogue, one rounding per operation.
+words: ("sums",) | ("add",) | ("dequant", out_dtype) | ("azp", out_dtype)
+     | ("requantize", dialect). `given` is the tuple of the kernel's vectors (`scaling` makes it); a
+vector of one element serves every row or column. Zero points leave in int32, modulo 2**32; the
+rest is reference/int8_gemm.py's epilogue, one rounding per operation. The order of its operations,
+the dialect's, is a run-time number: three compilations less of every kernel for one selection.
 
 Four results leave in one access where N % 4 == 0 (out is a fresh array, so aligned), else one by
 one.
@@ -17,7 +18,10 @@ one.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
+
+import numpy as np
 
 from kernels_numba.device import (
     Device,
@@ -25,9 +29,11 @@ from kernels_numba.device import (
     cuda,
     device,
     float32,
+    fused_multiply_add,
     int8,
     int32,
     libdevice,
+    narrow,
     pack4,
     store_words1,
     store_words2,
@@ -35,11 +41,28 @@ from kernels_numba.device import (
     uint32,
     uint64,
 )
-from kernels_numba.dialect import NO_BIAS, code_function, epilogue_function
+from kernels_numba.dialect import NO_BIAS, code_function
+from reference.dialects import Dialect
 
 Words = tuple[Any, ...]
+FUSED, ROW_FIRST = 1, 2
+ORDERS = {  # the dialect's word -> the kernels' number
+    "acc*sB*sA+bias": 0,
+    "sA*(sB*acc) fma bias": FUSED,
+    "acc*sA*sB+bias": ROW_FIRST,
+}
 
 
+def scaling(a_scales: Any, b_scales: Any, bias: Any, spoken: Dialect) -> tuple[Any, ...]:
+    """What the epilogue reads: scales, bias and whether there is one, the order of operations.
+
+    Where there is no bias, b_scales is passed in its place and not read.
+    """
+    given = (b_scales, np.int32(0)) if bias is None else (bias, np.int32(1))
+    return a_scales, b_scales, *given, np.int32(ORDERS[spoken.epilogue])
+
+
+@cache
 def results(words: Words) -> tuple[DeviceFunction, DeviceFunction]:
     """(columns, put) for these words; see the contract."""
     kind, *rest = words
@@ -99,7 +122,8 @@ def four_sums(vector: Device, n: Any, N: Any) -> Any:
 # -- stores ----------------------------------------------------------------------------------------
 
 
-def _store_four(out_dtype: str) -> DeviceFunction:
+@cache
+def store_four_of(out_dtype: str) -> DeviceFunction:
     """Device function (out, element, four results' bits): one access."""
 
     @device
@@ -121,9 +145,10 @@ def _store_four(out_dtype: str) -> DeviceFunction:
     return {"s32": words, "fp32": words, "fp16": halves, "bf16": halves, "s8": bytes_}[out_dtype]
 
 
-def _put_four(out_dtype: str) -> DeviceFunction:
+@cache
+def put_four_of(out_dtype: str) -> DeviceFunction:
     """Device function (out, m, n, four results): one store, or up to four."""
-    store_four = _store_four(out_dtype)
+    store_four = store_four_of(out_dtype)
 
     @device
     def put(out: Device, m: Any, n: Any, bits: Any) -> None:
@@ -154,7 +179,7 @@ def _nothing(given: Any, n: Any, out: Device) -> Any:
 
 def _plain() -> tuple[DeviceFunction, DeviceFunction]:
     """given: not read; out: s32."""
-    put_four = _put_four("s32")
+    put_four = put_four_of("s32")
 
     @device
     def put(given: Any, columns: Any, m: Any, n: Any, sums: Any, out: Device) -> None:
@@ -176,42 +201,59 @@ def _added() -> tuple[DeviceFunction, DeviceFunction]:
     return _nothing, put
 
 
-def _dequantized(order: str, out_dtype: str) -> tuple[DeviceFunction, DeviceFunction]:
-    """given: a_scales, b_scales, bias, has_bias; out: bits of out_dtype."""
-    value, put_four = epilogue_function(order, out_dtype), _put_four(out_dtype)
+@device
+def scaled(acc: Any, row_scale: Any, column_scale: Any, bias: Any, order: Any) -> Any:
+    """The epilogue's float32: three operations, one rounding each, or two where the last is fma."""
+    first = row_scale if order == ROW_FIRST else column_scale
+    second = column_scale if order == ROW_FIRST else row_scale
+    product = libdevice.fmul_rn(libdevice.int2float_rn(acc), first)
+    apart = libdevice.fadd_rn(libdevice.fmul_rn(product, second), bias)
+    fused = fused_multiply_add(product, second, bias)
+    return fused if order == FUSED else apart
 
-    @device
-    def columns(given: Any, n: Any, out: Device) -> Any:
-        N = uint64(out.shape[1])
-        return four_scales(given[1], n, N), four_biases(given[2], given[3], n, N)
+
+@device
+def four_scaled(given: Any, columns: Any, m: Any, sums: Any) -> Any:
+    """The epilogue of four neighbouring sums of row m."""
+    scale, order = entry(given[0], m), given[4]
+    scales, biases = columns
+    return (
+        scaled(int32(sums[0]), scale, scales[0], biases[0], order),
+        scaled(int32(sums[1]), scale, scales[1], biases[1], order),
+        scaled(int32(sums[2]), scale, scales[2], biases[2], order),
+        scaled(int32(sums[3]), scale, scales[3], biases[3], order),
+    )
+
+
+@device
+def _scaled_columns(given: Any, n: Any, out: Device) -> Any:
+    N = uint64(out.shape[1])
+    return four_scales(given[1], n, N), four_biases(given[2], given[3], n, N)
+
+
+def _dequantized(out_dtype: str) -> tuple[DeviceFunction, DeviceFunction]:
+    """given: `scaling`; out: bits of out_dtype."""
+    bits, put_four = narrow(out_dtype), put_four_of(out_dtype)
 
     @device
     def put(given: Any, columns: Any, m: Any, n: Any, sums: Any, out: Device) -> None:
-        scale = entry(given[0], m)
-        scales, biases = columns
-        bits = (
-            value(int32(sums[0]), scale, scales[0], biases[0]),
-            value(int32(sums[1]), scale, scales[1], biases[1]),
-            value(int32(sums[2]), scale, scales[2], biases[2]),
-            value(int32(sums[3]), scale, scales[3], biases[3]),
-        )
-        put_four(out, m, n, bits)
+        values = four_scaled(given, columns, m, sums)
+        put_four(out, m, n, (bits(values[0]), bits(values[1]), bits(values[2]), bits(values[3])))
 
-    return columns, put
+    return _scaled_columns, put
 
 
-def _without_zero_point(order: str, out_dtype: str) -> tuple[DeviceFunction, DeviceFunction]:
-    """given: a_scales, b_scales, bias, has_bias, zero_points, column_sums; out: bits."""
-    scaled_columns, scaled_put = _dequantized(order, out_dtype)
+def _without_zero_point(out_dtype: str) -> tuple[DeviceFunction, DeviceFunction]:
+    """given: `scaling`, zero_points, column_sums; out: bits of out_dtype."""
+    _, put_scaled = _dequantized(out_dtype)
 
     @device
     def columns(given: Any, n: Any, out: Device) -> Any:
-        N = uint64(out.shape[1])
-        return four_sums(given[5], n, N), scaled_columns(given, n, out)
+        return four_sums(given[6], n, uint64(out.shape[1])), _scaled_columns(given, n, out)
 
     @device
     def put(given: Any, columns: Any, m: Any, n: Any, sums: Any, out: Device) -> None:
-        zero = entry(given[4], m)
+        zero = entry(given[5], m)
         shares, rest = columns
         exact = (
             int32(int32(sums[0]) - zero * shares[0]),
@@ -219,33 +261,32 @@ def _without_zero_point(order: str, out_dtype: str) -> tuple[DeviceFunction, Dev
             int32(int32(sums[2]) - zero * shares[2]),
             int32(int32(sums[3]) - zero * shares[3]),
         )
-        scaled_put(given, rest, m, n, exact, out)
+        put_scaled(given, rest, m, n, exact, out)
 
     return columns, put
 
 
-def _requantized(order: str, dialect: Any) -> tuple[DeviceFunction, DeviceFunction]:
-    """given: a_scales, b_scales, bias, has_bias, out_scale (1,); out: s8."""
-    value = epilogue_function(order, "fp32")
-    code, put_four = code_function("fp32", dialect, dialect.static_multiplier), _put_four("s8")
-    inverts = {"x/s": False, "x*(1/s)": True}[dialect.static_multiplier]
-    scaled_columns, _ = _dequantized(order, "fp32")
+def _requantized(spoken: Dialect) -> tuple[DeviceFunction, DeviceFunction]:
+    """given: `scaling`, out_scale (1,); out: s8."""
+    multiplier = spoken.static_multiplier
+    bits, code = narrow("fp32"), code_function("fp32", spoken, multiplier)
+    inverts, put_four = {"x/s": False, "x*(1/s)": True}[multiplier], put_four_of("s8")
 
     @device
     def columns(given: Any, n: Any, out: Device) -> Any:
-        scale = given[4][0]
+        scale = given[5][0]
         factor = libdevice.fdiv_rn(float32(1), scale) if inverts else scale
-        return factor, scaled_columns(given, n, out)
+        return factor, _scaled_columns(given, n, out)
 
     @device
     def put(given: Any, columns: Any, m: Any, n: Any, sums: Any, out: Device) -> None:
-        scale = entry(given[0], m)
-        factor, (scales, biases) = columns
+        factor, rest = columns
+        values = four_scaled(given, rest, m, sums)
         codes = (
-            int8(code(value(int32(sums[0]), scale, scales[0], biases[0]), factor)),
-            int8(code(value(int32(sums[1]), scale, scales[1], biases[1]), factor)),
-            int8(code(value(int32(sums[2]), scale, scales[2], biases[2]), factor)),
-            int8(code(value(int32(sums[3]), scale, scales[3], biases[3]), factor)),
+            int8(code(bits(values[0]), factor)),
+            int8(code(bits(values[1]), factor)),
+            int8(code(bits(values[2]), factor)),
+            int8(code(bits(values[3]), factor)),
         )
         put_four(out, m, n, codes)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from typer.core import TyperCommand
 
 from quantassay.errors import UsageError
+from reference.storage import replace
 
 STDOUT = "-"  # what a bare --json stands for
 FAILED, BAD_USAGE = 1, 2  # exit statuses
@@ -91,18 +91,3 @@ def write_json(value: Any, target: str) -> None:
         typer.echo(text)
     else:
         replace(Path(target), text + "\n")
-
-
-def replace(path: Path, text: str) -> None:
-    """Writes a file under a temporary name in the same folder and renames it."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

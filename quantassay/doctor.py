@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from reference.storage import cache_folder
+
 PACKAGES = (
     ("numpy", "oracle"),
     ("ml_dtypes", "oracle: bfloat16"),
@@ -154,8 +156,6 @@ def _model() -> str:
 
 
 def _cache() -> str:
-    from kernels_cupy.compile import cache_folder
-
     folder = cache_folder()
     if not folder.is_dir():
         return f"{folder} (not there yet)"

@@ -31,7 +31,7 @@ ORACLE = "oracle"
 GRANULARITIES = ("per-tensor", "per-channel", "per-group")  # of weights
 DYNAMIC = ("per-tensor", "per-token", "per-group")  # of activations
 # Of an op's variants in a wing the first that it has.
-PREFERRED = ("fused", "pipeline", "dp4a", "")
+PREFERRED = ("fused", "pipeline", "two_pass", "dp4a", "")
 
 
 def implementation(op: str, wing: str) -> Callable[..., Any]:

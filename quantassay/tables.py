@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from quantassay import console
 from quantassay.loading import load_wings
 from reference.dialects import DIALECTS
 from reference.op import OPS, Op, kernels
+from reference.storage import replace
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 BEGIN = "<!-- ops: made by `python -m quantassay.tables` -->"
@@ -65,7 +65,7 @@ def inserted(text: str, made: str) -> str:
 
 def main() -> None:
     """Rewrites README.md."""
-    console.replace(README, inserted(README.read_text(), table()))
+    replace(README, inserted(README.read_text(), table()))
 
 
 if __name__ == "__main__":

@@ -121,15 +121,23 @@ def check_asymmetric(x: Any, dialect: str, code_dtype: str, name: str = "x") -> 
     """x: fp32, fp16 or bf16 (rows, columns). Returns the dialect under "asymmetric"."""
     spoken = _spoken(dialect)
     check_quantize(x, dialect, name)
+    _check_count(name, "rows", int(x.shape[0]))
     if code_dtype not in CODES:
         raise ValueError(f"code_dtype: got {code_dtype!r}; allowed: {', '.join(CODES)}")
     return spoken
 
 
+def _check_count(name: str, what: str, count: int) -> None:
+    """Kernels count rows and groups in 32 bits."""
+    if count > INT32_MAX:
+        raise ValueError(f"{name}: got {count} {what}; allowed: at most {INT32_MAX}")
+
+
 def check_asymmetric_group(x: Any, group_size: Any, dialect: str, code_dtype: str) -> Dialect:
     """As `check_asymmetric`; group_size: an int >= 1 that divides K."""
     spoken = check_asymmetric(x, dialect, code_dtype)
-    check_group_size(group_size, int(x.shape[1]))
+    groups = check_group_size(group_size, int(x.shape[1]))
+    _check_count("x", "groups", int(x.shape[0]) * groups)
     return spoken
 
 
@@ -148,7 +156,9 @@ def check_asymmetric_static_group(
 ) -> Dialect:
     """scales: fp32 (1, Q) or (M, Q), finite and > 0, Q divides K; zero_points: s32, as they."""
     spoken = check_asymmetric(x, dialect, code_dtype)
-    check_group_scales("scales", scales, int(x.shape[0]), int(x.shape[1]), "x")
+    rows, depth = (int(side) for side in x.shape)
+    check_group_scales("scales", scales, rows, depth, "x")
+    _check_count("x", "groups", rows * int(scales.shape[1]))
     _check_given(scales, zero_points, spoken)
     return spoken
 
@@ -184,6 +194,7 @@ def check_asymmetric_dequantize(
     spoken = _spoken(dialect)
     rows, _ = check_array("codes", codes, CODES, 2)
     check_vector("scales", scales, {1: "per-tensor", rows: "one per row"})
+    _check_count("codes", "rows", rows)
     _check_zero_points(zero_points, scales)
     check_out_dtype(out_dtype)
     return spoken
@@ -196,6 +207,7 @@ def check_asymmetric_dequantize_group(
     spoken = _spoken(dialect)
     rows, depth = check_array("codes", codes, CODES, 2)
     check_group_scales("scales", scales, rows, depth, "codes")
+    _check_count("codes", "groups", rows * int(scales.shape[1]))
     _check_zero_points(zero_points, scales)
     check_out_dtype(out_dtype)
     return spoken

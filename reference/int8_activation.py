@@ -65,9 +65,7 @@ def silu_mul_quantize(x: NDArray[Any], *, dialect: str = "ieee") -> tuple[Codes,
     return quantize_per_token(silu_mul(x, check_silu_mul(x, dialect)), dialect=dialect)
 
 
-def silu_mul_quantize_static(
-    x: NDArray[Any], scales: Float32, *, dialect: str = "ieee"
-) -> Codes:
+def silu_mul_quantize_static(x: NDArray[Any], scales: Float32, *, dialect: str = "ieee") -> Codes:
     """silu(gate) * up, then codes under given scales.
 
     x: fp32, fp16 or bf16 (M, 2 * K), gate | up; scales: fp32 (1,) or (M,), finite and > 0.
@@ -202,46 +200,60 @@ def _hostile() -> tuple[Recipe, ...]:
     )
 
 
-# exp: 14 operations, erf: 26; a division: 10; then as for int8.quantize_per_token.
-_SILU, _GELU = "26*M*K", "32*M*K"
+_GATED, _X = Arg("x", ("M", "2*K"), FLOATS), Arg("x", ("M", "K"), FLOATS)
+_CODES, _OWN = Arg("codes", ("M", "K"), ("s8",)), Arg("scales", ("M",), ("fp32",))
+_GIVEN = Arg("scales", ("S",), ("fp32",))
+_DIALECT = {"dialect": SPOKEN}
+_Z = {_GATED: "silu(gate) * up", _X: "gelu(x)"}
+# exp: 14 operations, erf: 26, a division: 10; quantization as in int8_quantize.py.
+_WORK = {_GATED: 26, _X: 32}
 
 
-def _register(name: str, oracle: Any, build: Any, static: bool, takes: tuple[str, ...]) -> Op:
-    gated = "silu" in name
-    scales = Arg("scales", ("S",), ("fp32",)) if static else Arg("scales", ("M",), ("fp32",))
-    x = Arg("x", ("M", "2*K" if gated else "K"), FLOATS)
-    form: dict[str, tuple[str, ...]] = {} if gated else {"form": FORMS}
-    codes = Arg("codes", ("M", "K"), ("s8",))
+def _register(name: str, oracle: Any, build: Any, inputs: tuple[Arg, ...], *takes: str) -> Op:
+    x, static, word = inputs[0], len(inputs) > 1, name.partition("_")[0]
+    form: dict[str, tuple[str, ...]] = {} if x is _GATED else {"form": FORMS}
     return register(
         Op(
             name=f"int8.{name}",
             oracle=oracle,
-            contract=f"z = {'silu(gate) * up' if gated else 'gelu(x)'} in fixed fp32 steps, "
-            f"quantized as int8.quantize_{'static' if static else 'per_token'}",
-            inputs=(x, scales) if static else (x,),
-            outputs=(codes,) if static else (codes, scales),
-            options={"dialect": SPOKEN, **form},
-            work={"fp32": f"{_SILU if gated else _GELU}+{3 if static else 5}*M*K"},
+            contract=f"z = {_Z[x]} in fixed fp32 steps, quantized as "
+            f"int8.quantize_{'static' if static else 'per_token'}",
+            inputs=inputs,
+            outputs=(_CODES,) if static else (_CODES, _OWN),
+            options={**_DIALECT, **form},
+            work={"fp32": f"{_WORK[x] + (3 if static else 5)}*M*K"},
             build=build,
             kinds=recipes.KINDS,
             hostile=_hostile(),
             dims=("M", "K"),
             dtypes=FLOATS,
             takes=takes,
-            gives=() if not takes else ("gelu_codes",) if static else ("gelu_codes", "gelu_scales"),
+            gives=(f"{word}_codes",) if static else (f"{word}_codes", f"{word}_scales"),
         )
     )
 
 
 SILU_MUL = _register(
-    "silu_mul_quantize", silu_mul_quantize, lambda made: {"x": _gate_and_up(made)}, False, ()
+    "silu_mul_quantize",
+    silu_mul_quantize,
+    lambda made: {"x": _gate_and_up(made)},
+    (_GATED,),
+    "preactivation",
 )
 SILU_MUL_STATIC = _register(
-    "silu_mul_quantize_static", silu_mul_quantize_static, _silu_static, True, ()
+    "silu_mul_quantize_static",
+    silu_mul_quantize_static,
+    _silu_static,
+    (_GATED, _GIVEN),
+    *("preactivation", "silu_scales"),
 )
 GELU = _register(
-    "gelu_quantize", gelu_quantize, lambda made: {"x": _before_gelu(made)}, False, ("x",)
+    "gelu_quantize", gelu_quantize, lambda made: {"x": _before_gelu(made)}, (_X,), "preactivation"
 )
 GELU_STATIC = _register(
-    "gelu_quantize_static", gelu_quantize_static, _gelu_static, True, ("x", "gelu_scales")
+    "gelu_quantize_static",
+    gelu_quantize_static,
+    _gelu_static,
+    (_X, _GIVEN),
+    *("preactivation", "gelu_scales"),
 )

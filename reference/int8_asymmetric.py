@@ -12,13 +12,14 @@ whole tensor), qmin = 0 for u8 and -128 for s8 codes, all in IEEE float32 with s
   saturates, NaN is 0. Fields of the dialect (dialects.py, family "asymmetric") say which
   multiplier, whether the range is widened to hold 0, whether the zero point is clamped to the
   codes' range, and whether the sum is exact or wraps in int32.
-- -0 is 0. NaN outputs have the canonical bits 0x7fffffff. Empty shapes are refused.
+- -0 is 0. NaN outputs have the canonical bits 0x7fffffff. Empty shapes, and more than 2**31 - 1
+  rows or groups, are refused.
 
 ieee, the textbook formula:
 - The range is widened to hold 0, so that 0 has a code of its own: quotients lie within 255 of 0,
   zero points within the codes' range, and a dequantized code is within scale / 2 of x. A subnormal
   scale is a rounded one: quotients may pass 255 (up to 382), which the clamp cuts.
-- Zero group, or a range below 127.5 * 2**-149, whose scale rounds to 0: scale, zero point and codes
+- Zero group, or a range up to 127 * 2**-149, whose scale rounds to 0: scale, zero point and codes
   are 0. Constant group: the range is that of 0 and x.
 - NaN in the group: scale NaN, zero point and codes 0.
 - An infinity, or a range that overflows (3e38 and -3e38): scale infinite, every quotient 0 or NaN,
@@ -29,12 +30,13 @@ vllm:
 - The range starts at (FLT_MAX, -FLT_MAX), grows by fminf and fmaxf, and is not widened: a row in
   [100, 101] has zero point -25628 for s8. NaN is left out; a group of nothing else keeps the start:
   scale -inf, zero point qmin, codes qmin.
-- Constant group x: scale 0, zero point -2**31 for x > 0, 2**31 - 1 for x < 0, 0 for x = 0; x * inf
-  saturates, so that the sum wraps or ends at -1: code -1 for s8, 0 for u8, and 0 for x = 0.
+- Constant group x: scale 0, zero point -2**31 for x > 0 and 2**31 - 1 for x < 0; x * inf saturates
+  at the other end of int32, so that the sum is -1: code -1 for s8, 0 for u8. All zeros: 0 * inf and
+  0 / 0 are NaN, zero point and codes 0. Scales below 2**-128 have the inverse inf, too.
 - Infinite scale (an infinity, or overflow): 1 / scale = 0, every rounded quotient 0; zero point
   qmin, or 0 where min is -inf.
 
-Static: scales fp32, finite and > 0, and zero points s32 are given, both of one length; zero points
+Static: scales fp32, finite and > 0, and zero points s32 are given, both of one shape; zero points
 any int32 where the dialect does not clamp them, else -128 to 255, what u8 or s8 codes may have.
 NaN element: the quotient is 0, the code the zero point, clamped. Dequantize: any scales and zero
 points; the difference wraps in int32; one product, then one rounding to out_dtype (overflow gives
@@ -42,16 +44,18 @@ infinity). The same in every dialect.
 
 Sources: vLLM csrc/libtorch_stable/quantization/w8a8/int8/scaled_quant.cu (older trees:
 csrc/quantization/w8a8/int8/scaled_quant.cu), kernels dynamic_scaled_int8_azp_quant_kernel (per
-token) and static_scaled_int8_azp_quant_kernel (per tensor), MinMax, float_to_int32_rn
-(cvt.rni.sat.s32.f32), int32_to_int8 (cvt.sat.s8.s32). vLLM has s8 codes and these two
-granularities only; u8 and the others are the same formula. Its zero point is
-int32(nearbyintf(-128.f - min / s)), a conversion that saturates on the GPU and is 0 for NaN. It has
-no dequantization kernel. Jacob et al. 2018, "Quantization and Training of Neural Networks", eq. 1.
+token) and static_scaled_int8_azp_quant_kernel (per tensor), struct MinMax, float_to_int32_rn
+(cvt.rni.sat.s32.f32), int32_to_int8 (cvt.sat.s8.s32); cmake/utils.cmake asks for no fast-math, so
+its divisions are IEEE's. vLLM has s8 codes and these two granularities only; u8 and the others are
+the same formula. What C++ leaves open is what nvcc makes of it: int32(nearbyintf(-128.f - min / s))
+saturates and is 0 for NaN (cvt.rzi.s32.f32), the sum wraps (add.s32). It has no kernel that
+dequantizes. Jacob et al. 2018, "Quantization and Training of Neural Networks", eq. 1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -60,6 +64,7 @@ from numpy.typing import NDArray
 from reference import recipes
 from reference.asymmetric import (
     CODES,
+    FAMILY,
     SPOKEN,
     ZERO_POINTS,
     Codes,
@@ -74,6 +79,7 @@ from reference.asymmetric import (
     quantize_given,
     quantize_rows,
 )
+from reference.dialects import dialect as get_dialect
 from reference.numerics import INT32_MAX, Float32
 from reference.op import Arg, Op, Recipe, recipe, register
 from reference.validate import FLOATS
@@ -209,10 +215,21 @@ def _zero_points(made: Recipe, shape: tuple[int, ...], ends: tuple[int, ...]) ->
 
 
 def _given(made: Recipe, x: NDArray[Any], S: int) -> tuple[Float32, ZeroPoints]:
-    """Scales near x's own, and zero points that every dialect and code dtype takes."""
+    """Scales near x's own, and zero points that every dialect and code dtype takes; or vLLM's own
+    of rows far from 0, some of them int32's ends.
+    """
+    if made.kind == LARGE:
+        _, own, points = quantize_rows(x, get_dialect("vllm").under(FAMILY), "s8")
+        ends = _zero_points(made, (S,), (-INT32_MAX - 1, INT32_MAX))
+        kept = np.arange(S) % 4 > 0
+        return np.where(own[:S] > 0, own[:S], np.float32(1)), np.where(kept, points[:S], ends)
     scales = recipes.static_scales(made, x, S)
-    ends = (ZERO_POINTS[0], -1, 0, 127, 128, ZERO_POINTS[1])
-    return scales, _zero_points(made, scales.shape, ends)
+    return scales, _zero_points(made, (S,), (ZERO_POINTS[0], -1, 0, 127, 128, ZERO_POINTS[1]))
+
+
+def _static_floats(made: Recipe, rows: int, columns: int) -> NDArray[Any]:
+    made = replace(made, kind="offset") if made.kind == LARGE else made
+    return recipes.floats(made, rows, columns)
 
 
 def _build_rows(name: str, rows: str) -> Callable[[Recipe], dict[str, Any]]:
@@ -225,14 +242,14 @@ def _build_groups(made: Recipe) -> dict[str, Any]:
 
 
 def _build_static(made: Recipe) -> dict[str, Any]:
-    x = recipes.floats(made, made.dim("M"), made.dim("K"))
+    x = _static_floats(made, made.dim("M"), made.dim("K"))
     scales, zero_points = _given(made, x, len(x) if made.seed % 2 else 1)
     return {"x": x, "scales": scales, "zero_points": zero_points}
 
 
 def _build_static_groups(made: Recipe) -> dict[str, Any]:
     M, Q, G = (made.dim(symbol) for symbol in "MQG")
-    x, S = recipes.floats(made, M * Q, G), M if made.seed % 2 else 1
+    x, S = _static_floats(made, M * Q, G), M if made.seed % 2 else 1
     given = _given(made, x, M * Q)
     scales, zero_points = (one.reshape(M, Q)[:S].copy() for one in given)
     return {"x": x.reshape(M, Q * G), "scales": scales, "zero_points": zero_points}
@@ -258,20 +275,21 @@ def _build_codes(made: Recipe) -> dict[str, Any]:
 _SHAPES = ((1, 1), (3, 7), (2, 16), (5, 129), (33, 40))
 _GROUPS = ((1, 1, 1), (3, 5, 1), (2, 3, 7), (2, 4, 16), (3, 2, 64))
 _CODE_KINDS = recipes.CODE_KINDS + recipes.SCALE_KINDS
+LARGE = "large_zero_points"  # a kind of static quantization, where zero points are not clamped
 
 
-def _hostile(kinds: tuple[str, ...], dims: tuple[str, ...], per_kind: int) -> tuple[Recipe, ...]:
-    """`per_kind` recipes of each kind, over shapes and dtypes in turn; an odd number, so that each
-    kind meets both code dtypes.
+def _hostile(
+    kinds: tuple[str, ...], dims: tuple[str, ...], dtypes: tuple[str, ...]
+) -> tuple[Recipe, ...]:
+    """Each kind over shapes and dtypes in turn: an odd number of times, so that it meets every code
+    dtype.
     """
     shapes = _GROUPS if len(dims) == 3 else _SHAPES
     made = []
     for number, kind in enumerate(kinds):
-        for turn in range(per_kind):
-            sizes = shapes[(number + turn) % len(shapes)]
-            dtype = FLOATS[(number + turn) % 3]
-            sized = dict(zip(dims, sizes, strict=True))
-            made.append(recipe(kind, dtype=dtype, seed=number + turn, **sized))
+        for turn in range(number, number + (5 if len(dtypes) > 1 else 3)):
+            sizes = dict(zip(dims, shapes[turn % len(shapes)], strict=True))
+            made.append(recipe(kind, dtype=dtypes[turn % len(dtypes)], seed=turn, **sizes))
     return tuple(made)
 
 
@@ -288,8 +306,12 @@ def _register(
     """`work`: fp32 operations per element of the first input."""
     sides = inputs[0].shape
     quantizes = inputs[0].dtypes == FLOATS
+    dtypes = FLOATS if quantizes else ("fp32",)
     dims = ("M", "Q", "G") if "Q*G" in sides else tuple(str(side) for side in sides)
-    kinds = recipes.AZP_KINDS if quantizes else _CODE_KINDS
+    kinds: tuple[str, ...] = recipes.AZP_KINDS if quantizes else _CODE_KINDS
+    only: dict[str, tuple[str, ...]] = {}
+    if quantizes and len(inputs) == 3:
+        kinds, only = (*kinds, LARGE), {LARGE: ("vllm",)}
     chosen = {"code_dtype": CODES} if quantizes else {"out_dtype": FLOATS}
     return register(
         Op(
@@ -302,9 +324,10 @@ def _register(
             work={"fp32": f"{work}*{'*'.join(dims)}"},
             build=build,
             kinds=kinds,
-            hostile=_hostile(kinds, dims, 5 if quantizes else 3),
+            hostile=_hostile(kinds, dims, dtypes),
             dims=dims,
-            dtypes=FLOATS if quantizes else ("fp32",),
+            dtypes=dtypes,
+            only=only,
             takes=takes,
             gives=gives,
         )

@@ -29,7 +29,6 @@ from numpy.typing import NDArray
 
 from reference import recipes
 from reference.dialects import Dialect
-from reference.dialects import dialect as get_dialect
 from reference.int8_gemm import OUT, VECTORS, Accumulators, build_vectors, hostile_gemm, scaled
 from reference.numerics import (
     INT32_MAX,
@@ -44,6 +43,7 @@ from reference.op import Arg, Op, Recipe, recipe, register
 from reference.validate import (
     FLOATS,
     check_array,
+    check_dialect,
     check_out_dtype,
     check_vector,
 )
@@ -57,7 +57,7 @@ SUM_K_MAX = INT32_MAX // LARGEST_WEIGHT  # K up to which a sum of s8 codes fits 
 def check_column_sums(b: Any, dialect_name: str) -> Dialect:
     """b: s8 (N, K); K within int32 unless the dialect wraps."""
     _, depth = check_array("b", b, ("s8",), 2)
-    spoken = get_dialect(dialect_name)
+    spoken = check_dialect(dialect_name, DIALECTS)
     if spoken.k_overflow == "refuse" and depth > SUM_K_MAX:
         raise ValueError(
             f"b: got K = {depth}; allowed in dialect {spoken.name}: at most {SUM_K_MAX}, beyond "
@@ -92,7 +92,7 @@ def check_gemm_azp(
     if bias is not None:
         check_vector("bias", bias, {columns: "N, one per output channel"})
     check_out_dtype(out_dtype)
-    spoken = get_dialect(dialect_name)
+    spoken = check_dialect(dialect_name, DIALECTS)
     if spoken.k_overflow == "refuse":
         _guard(str(dtype_name(a.dtype)), depth, zero_points, spoken)
     return spoken

@@ -35,7 +35,7 @@ from reference.int8_gemm import (
 from reference.int8_quantize import quantize_static
 from reference.numerics import Float32, int_gemm
 from reference.op import Arg, Op, Recipe, register
-from reference.validate import check_gemm_dequant, check_positive, check_vector
+from reference.validate import check_dialect, check_gemm_dequant, check_positive, check_vector
 
 DIALECTS = ("ieee", "vllm")
 
@@ -50,6 +50,7 @@ def check_gemm_requantize(
     dialect_name: str,
 ) -> Dialect:
     """As `check_gemm_dequant`, and out_scale: fp32 (1,), finite and > 0."""
+    check_dialect(dialect_name, DIALECTS)
     spoken = check_gemm_dequant(a, b, a_scales, b_scales, bias, dialect_name, "fp32")
     check_vector("out_scale", out_scale, {1: "per-tensor"})
     check_positive("out_scale", out_scale)

@@ -7,7 +7,8 @@ Contract, for x of fp32, fp16 or bf16 (M, K), K = Q * G; group q of row m is x[m
 
 - A group is a row of int8_quantize.py: in the dialect's words "under group", whose contract for
   -0, zero groups, subnormals, infinities and saturation is that file's. Any G >= 1 that divides K.
-- Rounding: to nearest even (ieee, article_torch), or toward zero, as vLLM's cast to int8_t does.
+- Rounding: to nearest even (ieee, article_torch), or toward zero, as vLLM's cast to int8_t does:
+  there the largest element itself gives 126 where amax / (amax / 127) falls short of 127.
 - Floor: "1e-10" raises a smaller amax to float32(1e-10), zero groups too: their scale is 1e-10/127
   and their codes 0. It lies far above float32's subnormals, so that no scale is subnormal.
 - NaN element: the group's scale is NaN and all its codes 0 ("propagate"), or amax is taken over
@@ -47,6 +48,7 @@ from reference.op import Arg, Op, Recipe, recipe, register
 from reference.validate import (
     FLOATS,
     check_array,
+    check_dialect,
     check_group_scales,
     check_group_size,
     check_kept,
@@ -113,7 +115,7 @@ def check_static_per_group(x: Any, scales: Any, dialect: str) -> Dialect:
 
 def check_dequantize_per_group(codes: Any, scales: Any, dialect: str, out_dtype: str) -> Dialect:
     """codes: s8 (M, K); scales: fp32 (1, Q) or (M, Q), Q divides K."""
-    _check_dialect(dialect)
+    check_dialect(dialect, SPOKEN)
     rows, depth = check_array("codes", codes, ("s8",), 2)
     check_group_scales("scales", scales, rows, depth, "codes")
     check_out_dtype(out_dtype)
@@ -121,13 +123,8 @@ def check_dequantize_per_group(codes: Any, scales: Any, dialect: str, out_dtype:
 
 
 def _spoken(x: Any, dialect: str) -> Dialect:
-    _check_dialect(dialect)
+    check_dialect(dialect, SPOKEN)
     return check_quantize(x, dialect).under(FAMILY)
-
-
-def _check_dialect(dialect: str) -> None:
-    if dialect not in SPOKEN:
-        raise ValueError(f"dialect: got {dialect!r}; allowed: {', '.join(SPOKEN)}")
 
 
 def _sizes(made: Recipe) -> tuple[int, int, int]:

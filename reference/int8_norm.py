@@ -329,11 +329,16 @@ _SCALES = Arg("scales", ("M",), ("fp32",))
 _SUM = Arg("sum", ("M", "K"), FLOATS)
 
 
+# What a layer calls the inputs. The norm before it gives its own input x, whose scale is given.
+_TAKES = {"x": "prenorm", "weight": "norm_weight", "bias": "norm_bias", "scales": "x_scale"}
+
+
 def _op(oracle: Any, what: str, z_of: Any, names: str, flops: int) -> Op:
     """flops: fp32 operations per element; |x| and max of a dynamic scale are two of them."""
     taken = tuple(names.split())
     static = "scales" in taken
     outputs = (_CODES, *(() if static else (_SCALES,)), *((_SUM,) if "residual" in taken else ()))
+    feeds = {**_TAKES, "x": "branch"} if "residual" in taken else _TAKES
     how = "under a given scale" if static else "with one scale per row"
     return register(
         Op(
@@ -349,6 +354,8 @@ def _op(oracle: Any, what: str, z_of: Any, names: str, flops: int) -> Op:
             hostile=_hostile(),
             dims=("M", "K"),
             dtypes=FLOATS,
+            takes=tuple(feeds.get(name, name) for name in taken),
+            gives=tuple(f"norm_{arg.name}" for arg in outputs),
         )
     )
 

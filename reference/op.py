@@ -86,9 +86,9 @@ class Op:
     """The declaration of an op. `oracle(*inputs, **options)` gives one array or a tuple.
 
     only: kind -> the dialects whose contract allows its inputs; a kind that is not there is for
-    all. takes, gives: what of a linear layer feeds its inputs and what its outputs are to later ops, one
-    name per input and per output (bench/workloads.py lists a layer's own); an op without `takes`
-    does not run on layers.
+    all. takes, gives: what of a linear layer feeds its inputs and what its outputs are to later
+    ops, one name per input and per output (quantassay/report/inputs.py lists a layer's own); an op
+    without `takes` does not run on layers.
     """
 
     name: str
@@ -285,11 +285,13 @@ def evaluate(formula: str, dims: Mapping[str, int]) -> int:
 
 def solve(formulas: Sequence[tuple[str, int]], dims: dict[str, int]) -> None:
     """Adds to `dims` what sides of arrays tell: ("M", 5) M itself, ("Q*G", 12) one factor of two
-    once the other is known.
+    once the other is known, ("2*K", 12) K.
     """
     for formula, side in sorted(formulas, key=lambda pair: "*" in pair[0]):
-        unknown = [name for name in formula.split("*") if name not in dims]
+        factors = [name for name in formula.split("*") if not name.isdecimal()]
+        unknown = [name for name in factors if name not in dims]
         if len(unknown) == 1 and unknown[0].isidentifier():
-            known = [dims[name] for name in formula.split("*") if name in dims]
+            known = [int(name) for name in formula.split("*") if name.isdecimal()]
+            known += [dims[name] for name in factors if name in dims]
             if side % prod(known) == 0:
                 dims[unknown[0]] = side // prod(known)

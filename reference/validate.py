@@ -56,6 +56,13 @@ def check_vector(name: str, array: Any, lengths: dict[int, str]) -> None:
         raise ValueError(f"{name}: got {got} elements; allowed: {allowed}")
 
 
+def check_dialect(name: str, allowed: Sequence[str]) -> Dialect:
+    """The dialect of that name, if it is one of `allowed`. Raises ValueError."""
+    if name not in allowed:
+        raise ValueError(f"dialect: got {name!r}; allowed: {', '.join(allowed)}")
+    return dialect(name)
+
+
 def check_out_dtype(out_dtype: Any) -> None:
     if out_dtype not in FLOATS:
         raise ValueError(f"out_dtype: got {out_dtype!r}; allowed: {', '.join(FLOATS)}")
@@ -193,6 +200,22 @@ def _check_epilogue_vectors(
     check_vector(b_name, b_scales, {1: "per-tensor", columns: "N, one per output channel"})
     if bias is not None:
         check_vector("bias", bias, {columns: "N, one per output channel"})
+
+
+def check_gemm_vectors(
+    rows: int,
+    columns: int,
+    depth: int,
+    a_scales: Any,
+    b_scales: Any,
+    bias: Any,
+    dialect_name: str,
+) -> Dialect:
+    """K of a, and a_scales: fp32 (M,) or (1,); b_scales: fp32 (N,) or (1,); bias: fp32 (N,)."""
+    spoken = dialect(dialect_name)
+    _check_overflow("a", depth, spoken)
+    _check_epilogue_vectors(rows, columns, a_scales, b_scales, bias)
+    return spoken
 
 
 def check_gemm_batched(a: Any, b: Any, dialect_name: str) -> Dialect:

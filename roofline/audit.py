@@ -54,7 +54,7 @@ class AuditRow:
     def wide(self) -> bool:
         """Whether this is a kernel's path of 16-byte accesses."""
         if "COPY" in self.defines:
-            return self.kernel != "gemm_naive" and self.defines["COPY"] == 16
+            return self.defines["COPY"] == 16
         itemsize = 4 if self.op == "int8.epilogue" or self.path.startswith("fp32") else 2
         return self.defines["VECTOR"] * itemsize == 16
 
@@ -131,13 +131,15 @@ def problems(row: AuditRow) -> list[str]:
         found.append(f"registers spill: {spills}")
     if row.wide and not any(name.endswith(".128") for name in (*row.loads, *row.stores)):
         found.append(f"no 128-bit access: {dict(row.loads)}, {dict(row.stores)}")
-    if row.kernel == "gemm_mma":
+    piped = "_pipeline" in row.kernel or "_split_k" in row.kernel
+    if piped or row.kernel.endswith("_mma"):
         if not any(name.startswith("IMMA") for name in row.tensor):
             found.append("no tensor instruction (IMMA)")
         if not row.ldmatrix:
             found.append("no LDSM")
-        if row.defines["COPY"] > 1 and not any(name.startswith("LDGSTS") for name in row.loads):
-            found.append("no asynchronous copy (LDGSTS)")
+    copied = any(name.startswith("LDGSTS") for name in row.loads)
+    if piped and row.defines["COPY"] > 1 and not copied:
+        found.append("no asynchronous copy (LDGSTS)")
     return [f"{row.name}: {words}" for words in found]
 
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import os
 import platform
 import re
 import subprocess
-import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from reference.storage import replace
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 EVIDENCE = ROOT / "bench" / "evidence"
@@ -27,13 +27,9 @@ QUERY = "name,driver_version,clocks.sm,clocks.mem,clocks.max.sm,temperature.gpu,
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes to a temporary file beside `path`, then renames."""
+    """As JSON, in one step; makes the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    with os.fdopen(handle, "w") as file:
-        json.dump(content, file, indent=1, sort_keys=True)
-        file.write("\n")
-    Path(temporary).replace(path)
+    replace(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
 
 
 def manifest_digest(folder: Path = CUBINS) -> str:

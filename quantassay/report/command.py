@@ -18,6 +18,7 @@ from rich.table import Table
 
 from quantassay import console
 from quantassay.errors import UsageError
+from reference.storage import replace
 
 NEEDED = "quantassay[report]"
 SHOWN = ("Llama-3.1-8B", "Llama-3.1-70B")  # in the summary; the files hold all
@@ -137,8 +138,8 @@ def write(made: Mapping[str, Any], out: Path) -> None:
     from quantassay.report.html import render
 
     page = render(made)
-    console.replace(out / "report.json", json_format.dumps(made, indent=1, allow_nan=False) + "\n")
-    console.replace(out / "report.html", page)
+    replace(out / "report.json", json_format.dumps(made, indent=1, allow_nan=False) + "\n")
+    replace(out / "report.html", page)
 
 
 def show(made: Mapping[str, Any], out: Path) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from bench.workloads import Layer
 from reference.dialects import DIALECTS
 from reference.numerics import round_to
-from reference.op import OPS, Op
+from reference.op import OPS, Op, get_op
 
 Array = NDArray[Any]
 GROUP_SIZE = 128  # divides every K of the model; what DeepSeek and most servers use
@@ -53,7 +53,7 @@ def cases(layers: Sequence[Layer], dialect: str) -> Iterator[Case]:
 
 
 def _layer_cases(layer: Layer, dialect: str, dtype: str, turn: int) -> Iterator[Case]:
-    pool = tensors(layer, dtype)
+    pool = tensors(layer, dtype, dialect)
     for op in _ready(set(pool), dialect):
         inputs = {arg.name: pool[key] for arg, key in zip(op.inputs, op.takes, strict=True)}
         options = {name: values[turn % len(values)] for name, values in op.options.items()}
@@ -65,14 +65,21 @@ def _layer_cases(layer: Layer, dialect: str, dtype: str, turn: int) -> Iterator[
         yield Case(op, layer.kind, dtype, inputs, options, expected)
 
 
-def tensors(layer: Layer, dtype: str) -> dict[str, Any]:
-    """A layer's own tensors by the names of `Op.takes`: floats in `dtype`, scales in fp32."""
+def tensors(layer: Layer, dtype: str, dialect: str) -> dict[str, Any]:
+    """A layer's own tensors by the names of `Op.takes`: floats in `dtype`, scales in fp32; and its
+    weight per group, where the dialect quantizes so.
+    """
     made: dict[str, Any] = {name: round_to(a, dtype) for name, a in layer.neighbours.items()}
     made["x"], made["w"] = round_to(layer.activations, dtype), round_to(layer.weight, dtype)
     made["bias"] = layer.bias
     made["w_kn"] = np.ascontiguousarray(np.rint(layer.weight.T * 256).clip(-128, 127), np.int8)
     made["smooth"] = smoothing(layer)
     made["group_size"], made["eps"] = GROUP_SIZE, layer.epsilon
+    grouped = get_op("int8.quantize_per_group")
+    if dialect in grouped.options["dialect"]:
+        inputs = {"x": made["w"], "group_size": GROUP_SIZE}
+        made["w_group_codes"], made["w_group_scales"] = grouped.expected(inputs, dialect=dialect)
+    made["x_scale"] = np.array([np.abs(layer.activations).max() / 127], np.float32)
     made["out_scale"] = np.array([np.abs(layer.exact).max() / 127], np.float32)
     return made
 
@@ -101,7 +108,7 @@ def _ready(known: set[str], dialect: str) -> list[Op]:
 
 def fed(layer: Layer, dialect: str) -> list[str]:
     """Names of the ops that a layer feeds in a dialect, in the order in which they run."""
-    return [op.name for op in _ready(set(tensors(layer, "fp16")), dialect)]
+    return [op.name for op in _ready(set(tensors(layer, "fp16", dialect)), dialect)]
 
 
 def op_order(op: str) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-
 import numpy as np
 import pytest
 
@@ -21,23 +19,11 @@ def test_the_cache_directory_is_named_by_content(monkeypatch, tmp_path):
     assert native.cache_directory() != first
 
 
-def test_an_unwritable_cache_falls_back_to_a_private_one(monkeypatch, tmp_path):
-    in_the_way = tmp_path / "file"
-    in_the_way.write_text("")
-    (tmp_path / "temporary").mkdir()
-    monkeypatch.setenv("QUANTASSAY_CACHE", str(in_the_way / "cache"))
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
-    found = native.cache_directory()
-    assert found is not None
-    assert found.parents[1] == tmp_path / "temporary"
-    assert found.parent.stat().st_mode & 0o077 == 0
-    monkeypatch.setattr(tempfile, "tempdir", str(in_the_way))
+def test_an_unwritable_cache_is_done_without(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("QUANTASSAY_CACHE", str(tmp_path / "file" / "cache"))
     assert native.cache_directory() is None
-
-
-def test_an_empty_variable_switches_the_cache_off(monkeypatch):
-    monkeypatch.setenv("QUANTASSAY_CACHE", "")
-    assert native.cache_directory() is None
+    assert native.entry(lambda a: a + 1)(1) == 2
 
 
 def test_every_module_with_compiled_code_is_hashed():

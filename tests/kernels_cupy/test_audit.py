@@ -1,4 +1,5 @@
-"""What ptxas made of the kernels: no spills, wide accesses, tensor instructions; and the reader."""
+"""What ptxas made of the kernels: no spills, wide accesses; and the reader. Tensor-core kernels are
+in test_gemm_audit.py."""
 
 from __future__ import annotations
 
@@ -18,12 +19,9 @@ WIDE = {
     "quantize_static ieee fp16 x8",
     "tensor_maximum ieee fp16 x8",
     "dequantize fp16 x8",
-    "epilogue ieee fp16 x4",
-    "gemm_tiled copy 16",
-    "gemm_mma copy 16",
-    "gemm_mma copy 4",
-    "gemm_mma ieee copy 16 to fp16",
-    "linear_prologue ieee fp16 x8 copy 16 to fp16",
+    "epilogue fp16 x4",
+    "gemm_dp4a copy 16",
+    "linear_prologue ieee fp16 x8 copy 16",
 }
 
 
@@ -48,20 +46,6 @@ def test_all_is_as_intended(rows: dict[tuple[str, str], AuditRow]) -> None:
 
 
 @pytest.mark.parametrize("arch", ARCHS)
-def test_gemm_mma(rows: dict[tuple[str, str], AuditRow], arch: str) -> None:
-    row = rows["gemm_mma copy 16", arch]
-    assert row.tensor == {"IMMA.16832.S8.S8": 32}
-    assert row.ldmatrix == 12
-    assert set(row.loads) == {"LDGSTS.128"}
-    loop = row.hot_loop
-    assert loop is not None
-    assert (loop.tensor, loop.load_bytes, loop.calls) == (32, 64, 0)
-    assert loop.issue_slots <= 96
-    reserved = 1024 if arch == "sm_90a" else 0
-    assert row.shared_bytes == 3 * 2 * 128 * 64 + reserved
-
-
-@pytest.mark.parametrize("arch", ARCHS)
 def test_quantize_rows(rows: dict[tuple[str, str], AuditRow], arch: str) -> None:
     """16-byte loads; the common path divides nowhere: at most 11 slots per element in ieee."""
     for dialect, slots in (("ieee", 11), ("vllm", 8)):
@@ -74,9 +58,9 @@ def test_quantize_rows(rows: dict[tuple[str, str], AuditRow], arch: str) -> None
         assert loop.issue_slots <= 8 * slots
 
 
-def test_tiled_loop_is_mostly_dp4a(rows: dict[tuple[str, str], AuditRow]) -> None:
+def test_dp4a_loop_is_mostly_dp4a(rows: dict[tuple[str, str], AuditRow]) -> None:
     for arch in ARCHS:
-        loop = rows["gemm_tiled copy 16", arch].hot_loop
+        loop = rows["gemm_dp4a copy 16", arch].hot_loop
         assert loop is not None
         assert loop.dp4a == 4 * 4 * 4
         assert loop.dp4a / loop.issue_slots > 0.7
@@ -91,15 +75,15 @@ def test_the_table_shows_every_row(rows: dict[tuple[str, str], AuditRow]) -> Non
 # ---- the reader
 
 
-def configuration(path: Path, kernel: str = "gemm_mma", **defines: int) -> Configuration:
+def configuration(path: Path, kernel: str = "gemm_pipeline_16", **defines: int) -> Configuration:
     told = {"COPY": 16, **defines}
-    return Configuration("int8.gemm", "mma", str(path), kernel, told, "", "copy 16")
+    return Configuration("int8.gemm", "pipeline", str(path), kernel, told, "", "copy 16")
 
 
 def test_problems_are_found(tmp_path: Path) -> None:
     source = tmp_path / "slow.cu"
     source.write_text(
-        'extern "C" __global__ void gemm_mma(int* a, int n) {\n'
+        'extern "C" __global__ void gemm_pipeline_16(int* a, int n) {\n'
         "    int kept[64];\n"
         "    for (int i = 0; i < 64; i++) kept[i] = a[i];\n"
         "    for (int i = 0; i < n; i++) kept[a[i]] += kept[a[i + 1]];\n"
@@ -117,7 +101,7 @@ def test_problems_are_found(tmp_path: Path) -> None:
 def test_nested_loops(tmp_path: Path) -> None:
     source = tmp_path / "loops.cu"
     source.write_text(
-        'extern "C" __global__ void gemm_mma(const int* a, int* out, int n) {\n'
+        'extern "C" __global__ void gemm_pipeline_16(const int* a, int* out, int n) {\n'
         "    int sum = 0;\n"
         "#pragma unroll 1\n"
         "    for (int i = 0; i < n; i++) {\n"

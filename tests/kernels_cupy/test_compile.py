@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kernels_cupy import compile as compiler
-from kernels_cupy import geometry, int8_gemm, int8_linear, int8_quantize
+from kernels_cupy import geometry, int8_linear, int8_quantize, tiling
 from kernels_cupy.catalogue import catalogue
 from reference.dialects import FIELDS
 
@@ -237,12 +237,17 @@ def test_sizes_are_the_same_on_both_sides() -> None:
     }
     assert constants["KEPT"] == geometry.KEPT
     assert constants["INT32"] == geometry.S32
-    assert [constants[name] for name in ("NAIVE_TILE", "TILE", "MMA_TILE")] == [
-        side for side, _ in int8_gemm.TILES.values()
-    ]
-    assert int8_gemm.TILES["gemm_tiled"][1] == (constants["TILE_THREADS"],)
-    assert int8_gemm.TILES["gemm_mma"][1] == (constants["MMA_THREADS"],)
-    assert (constants["TILE"], constants["TILE_THREADS"]) == (int8_linear.TILE, int8_linear.THREADS)
+    side = constants["NAIVE_TILE"]
+    assert tiling.FIXED["naive"] == tiling.FIXED["tiled"] == (side, side, (side, side))
+    side, threads = constants["TILE"], (constants["TILE_THREADS"],)
+    assert tiling.FIXED["dp4a"] == (side, side, threads)
+    assert (int8_linear.TILE, int8_linear.BLOCK) == (side, threads)
+    assert (constants["MMA_COLUMNS"], constants["DEPTH"]) == (tiling.TILE_COLUMNS, tiling.DEPTH)
+    assert tiling.FIXED["mma"] == (128, tiling.TILE_COLUMNS, tiling.BLOCK)
+    assert tiling.BLOCK == (constants["MMA_THREADS"],)
+    shapes = re.findall(r"^using Rows(\d+) = Shape<(\d+), ", sources, re.M)
+    assert [int(name) for name, _ in shapes] == [int(rows) for _, rows in shapes]
+    assert tuple(int(rows) for rows, _ in shapes) == tiling.TILE_ROWS
     assert int8_quantize.VECTOR_BYTES == 16
 
 

@@ -1,9 +1,9 @@
 """The division-free quotient of dialect.cuh gives the codes that IEEE division gives.
 
 The data are the hardest there are: 24-bit x and s whose quotient lies nearest to a point where
-round(RN(x / s)) changes, that is, to the midpoint between k + 1/2 and a neighbouring float. With
-x 2^j = m s + d, for such a midpoint m and a small d, s follows from d by the inverse of m mod 2^j.
-bench/prove_division.py tries all s.
+round(RN(x / s)) changes, that is, to the midpoint between k + 1/2 and a neighbouring float (between
+k and the float below it where codes are truncated). With x 2^j = m s + d, for such a midpoint m and
+a small d, s follows from d by the inverse of m mod 2^j. bench/prove_division.py tries all s.
 """
 
 from __future__ import annotations
@@ -11,24 +11,28 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kernels_cupy import int8_quantize
+from kernels_cupy import int8_group, int8_quantize
+from reference import int8_group as group_oracle
 from reference import int8_quantize as oracle
 
 
-def hardest(span: int = 24) -> tuple[np.ndarray, np.ndarray]:
-    """(x, s), fp32, each (n,): quotients beside k + 1/2 for every k from 0 to 127."""
+def hardest(offset: float = 0.5, span: int = 24) -> tuple[np.ndarray, np.ndarray]:
+    """(x, s), fp32, each (n,): quotients beside k + offset for every k up to 127."""
     found: list[tuple[float, float]] = []
     for k in range(128):
-        half = k + 0.5
-        significand = int(half * 2.0 ** (23 - int(np.floor(np.log2(half)))))
-        for m in (2 * significand - 1, 2 * significand + 1):
+        point = k + offset
+        if point == 0:
+            continue
+        significand = int(point * 2.0 ** (23 - int(np.floor(np.log2(point)))))
+        below = 4 * significand - 1 if significand == 1 << 23 else 2 * significand - 1
+        for m in (below, 2 * significand + 1):
             for j in (24, 25):
                 inverse = pow(m, -1, 1 << j)
                 for d in (*range(-span, 0), *range(1, span + 1)):
                     s = -d * inverse % (1 << j)
                     x = (m * s + d) >> j
                     if s >> 23 == 1 and x >> 23 == 1:
-                        found.append((x * 2.0 ** round(np.log2(half * s / x)), s))
+                        found.append((x * 2.0 ** round(np.log2(point * s / x)), s))
     x, s = np.array(found).T
     return x.astype(np.float32), s.astype(np.float32)
 
@@ -50,6 +54,21 @@ def test_static_codes(exponent: int) -> None:
     signed = np.stack([x, -x], axis=1)
     got = int8_quantize.quantize_static(signed, s)
     assert got.tobytes() == oracle.quantize_static(signed, s).tobytes()
+
+
+@pytest.mark.parametrize("exponent", [-80, -60, 0, 60])
+def test_truncated_codes(exponent: int) -> None:
+    """Beside the integers, and on them: k s for s of few bits."""
+    x, s = hardest(0.0)
+    assert len(x) > 3000
+    assert np.mean(np.trunc(x * (1 / s)) != np.trunc(x / s)) > 0.1
+    few = np.random.default_rng(5).integers(1 << 15, 1 << 16, 2048).astype(np.float32)
+    x = np.concatenate([x, few * np.arange(2048, dtype=np.float32) % 129])
+    x, s = (np.ldexp(one, exponent - 23) for one in (x, np.concatenate([s, few])))
+    signed = np.stack([x, -x], axis=1)
+    got = int8_group.quantize_static_per_group(signed, s[:, None].copy(), dialect="vllm")
+    expected = group_oracle.quantize_static_per_group(signed, s[:, None].copy(), dialect="vllm")
+    assert got.tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -33,7 +33,7 @@ class FakeCupy(ModuleType):
 
     def __init__(self) -> None:
         super().__init__("cupy")
-        outer, self.loaded, self.launched = self, [], []
+        outer, self.loaded, self.launched, self.cooperative = self, [], [], []
 
         class ndarray:  # noqa: N801
             __cuda_array_interface__ = {"version": 3}  # noqa: RUF012
@@ -45,22 +45,27 @@ class FakeCupy(ModuleType):
                 self.device = outer.device()
 
         class RawModule:
-            def __init__(self, path: str) -> None:
+            def __init__(self, path: str, enable_cooperative_groups: bool = False) -> None:
                 outer.loaded.append(Path(path))
+                outer.cooperative.append(enable_cooperative_groups)
 
             def get_function(self, name: str) -> Any:
                 def function(grid: Any, block: Any, args: Any, shared_mem: int) -> None:
                     outer.launched.append((name, grid, block, args, shared_mem))
 
+                function.kernel = SimpleNamespace(ptr=1)
                 return function
 
         self.ndarray, self.RawModule = ndarray, RawModule
         device = SimpleNamespace(compute_capability="90")
-        self.cuda = SimpleNamespace(Device=lambda number: device)
+        self.cuda = SimpleNamespace(Device=lambda number: device, driver=SimpleNamespace())
+
+    processors = 132
 
     def device(self) -> Any:
         class Device(nullcontext):
             id = 0
+            attributes = {"MultiProcessorCount": self.processors}  # noqa: RUF012
 
         return Device()
 
@@ -105,10 +110,10 @@ def test_launches_are_recorded() -> None:
     a, b = matrices()
     x = np.ones((4, 32), np.float16)
     with recording() as session:
-        int8_gemm.gemm_tiled(a, b)
+        int8_gemm.gemm_dp4a(a, b)
         int8_quantize.quantize_per_tensor(x)
     names = [one.kernel for one in session.launches]
-    assert names == ["gemm_tiled", "tensor_maximum", "quantize_tensor"]
+    assert names == ["gemm_dp4a", "tensor_maximum", "quantize_tensor"]
     first = session.launches[0]
     assert (first.wing, first.grid, first.block) == ("cupy", (1, 1, 1), (256, 1, 1))
     assert first.constants == ("int8_gemm.cu", ("COPY", 16), ("OUTPUT", 3))
@@ -130,8 +135,8 @@ def test_forms_of_the_linear_differ_in_launches() -> None:
 def test_thread_order_changes_nothing(seed: int) -> None:
     a, b = matrices(70, 65, 200)
     with recording(seed=seed):
-        shuffled = int8_gemm.gemm_mma(a, b)
-    assert shuffled.tobytes() == int8_gemm.gemm_mma(a, b).tobytes()
+        shuffled = int8_gemm.gemm_pipeline(a, b)
+    assert shuffled.tobytes() == int8_gemm.gemm_pipeline(a, b).tobytes()
 
 
 def test_memory_is_touched_as_intended() -> None:
@@ -140,7 +145,7 @@ def test_memory_is_touched_as_intended() -> None:
     a, b = (aligned(one) for one in matrices(128, 128, 256))
     with recording(trace=True) as session:
         int8_quantize.quantize_per_token(x)
-        int8_gemm.gemm_tiled(a, b)
+        int8_gemm.gemm_dp4a(a, b)
         int8_gemm.gemm_mma(a, b)
     for one in session.launches:
         assert one.stats.global_sectors == one.stats.ideal_sectors, one.kernel
@@ -184,7 +189,7 @@ def test_a_cuda_array_without_a_gpu() -> None:
 def test_a_mixture(gpu: FakeCupy) -> None:
     a, b = matrices()
     with pytest.raises(TypeError, match="b is a CUDA array but a is a NumPy array"):
-        int8_gemm.gemm_mma(a, gpu.array(b))
+        int8_gemm.gemm_pipeline(a, gpu.array(b))
 
 
 @pytest.mark.usefixtures("gpu")
@@ -200,7 +205,7 @@ def test_no_array_at_all() -> None:
         int8_gemm.gemm_naive(matrices()[0])
 
 
-@pytest.mark.parametrize("kernel", [int8_gemm.gemm_naive, int8_gemm.gemm_tiled, int8_gemm.gemm_mma])
+@pytest.mark.parametrize("kernel", [int8_gemm.gemm_naive, int8_gemm.gemm_split_k])
 def test_validation_is_the_references(kernel: Any) -> None:
     a, b = matrices()
     with pytest.raises(ValueError, match="b: got K = 16"):
@@ -218,18 +223,18 @@ def test_validation_is_the_references(kernel: Any) -> None:
 
 def test_cupy_arrays_launch_the_cached_cubin(gpu: FakeCupy, tmp_path: Path) -> None:
     a, b = (gpu.array(one) for one in matrices(130, 3, 32))
-    out = int8_gemm.gemm_mma(a, b)
+    out = int8_gemm.gemm_pipeline(a, b)
     ((name, grid, block, args, shared),) = gpu.launched
-    assert (name, grid, block, shared) == ("gemm_mma", (2,), (256,), 0)
+    assert (name, grid, block, shared) == ("gemm_pipeline_128", (2,), (128,), 0)
     assert args[:6] == (a, b, np.uint64(0), np.uint64(0), np.uint64(0), out)
     assert all(arg.dtype == np.uint64 for arg in args[2:5])
-    assert [(int(arg), arg.dtype) for arg in args[6:]] == [(n, np.int32) for n in (130, 3, 32)]
+    assert [(int(arg), arg.dtype) for arg in args[6:]] == [(n, np.int32) for n in (130, 3, 32, 0, 0, 0)]
     (path,) = gpu.loaded
     copy = geometry.copy_width(32, a, b)
     told = int8_gemm.gemm_defines(copy)
     assert path.read_bytes() == compiler.cubin("int8_gemm.cu", told, "sm_90a")
     assert path.parent == tmp_path
-    int8_gemm.gemm_mma(a, b)
+    int8_gemm.gemm_pipeline(a, b)
     assert len(gpu.loaded) == 1
     assert len(gpu.launched) == 2
 
@@ -290,7 +295,7 @@ def test_every_public_function_runs_in_a_range(domain: Domain) -> None:
     assert messages == [
         "int8.linear cupy/fused",
         "int8.quantize_per_token cupy",
-        "int8.gemm_dequant cupy/mma",
+        "int8.gemm_dequant cupy/pipeline",
     ]
     assert domain.events[0]["category"] == "M=4 K=32 N=3 fp16"
     assert domain.events[0]["payload"] == x.nbytes + w.nbytes + scales.nbytes + 4 * 3 * 2
@@ -301,7 +306,7 @@ def test_every_public_function_runs_in_a_range(domain: Domain) -> None:
 def test_the_range_is_closed_after_an_error(domain: Domain) -> None:
     a, b = matrices()
     with pytest.raises(ValueError, match="b: got K"):
-        int8_gemm.gemm_mma(a, b[:, :16].copy())
+        int8_gemm.gemm_pipeline(a, b[:, :16].copy())
     assert domain.events[-1] == "pop"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from quantassay.console import bare_json, replace
+from quantassay.console import bare_json
 
 ROOT = Path(__file__).resolve().parents[2]
 KERNELS = """
@@ -229,20 +229,3 @@ def test_doctor_prints_a_table_and_never_fails(tmp_path: Path) -> None:
 )
 def test_a_bare_json_means_stdout(words: list[str], expected: list[str]) -> None:
     assert bare_json(words) == expected
-
-
-def test_a_file_is_replaced_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    target = tmp_path / "result.json"
-    target.write_text("old")
-
-    def fails(*_: object) -> None:
-        raise OSError("disk full")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Path, "replace", fails)
-        with pytest.raises(OSError, match="disk full"):
-            replace(target, "new")
-    assert target.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [target]
-    replace(target, "new")
-    assert target.read_text() == "new"

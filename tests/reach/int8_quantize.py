@@ -1,6 +1,7 @@
 """Inputs that reach every block of the row kernels.
 
-Access widths follow from K % 8, % 4, % 2; a row in registers ends at 4 vectors a thread.
+Access widths follow from K % 8, % 4, % 2; a row in registers ends at 4 vectors a thread, a tensor
+at 16 vectors for each of the emulated grid's 4 * 512 threads.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ from reference.op import Op
 ROW_LENGTHS = (1, 3, 6, 12, 24, 40, 33, 257, 258, 260, 264, 1032, 4099, 4100, 4102, 4104)
 LONG_ROWS = (16500, 17001, 17002, 33001, 33002, 33004, 33008, 35000)
 SCALES = (2.0**-80, 2.0**80, 1.0, 2.0**-149)
+LARGE_TENSOR = 44001  # vectors: the rest, too, takes more than one turn of four loads
 
 
 def inputs(op: Op, dtype: str, spoken: str) -> Iterator[Iterator[dict[str, Any]]]:
     """Groups of inputs: those of a group reach the same compilations, the likelier first."""
     for K in (*ROW_LENGTHS, *LONG_ROWS):
         yield _rows(op, dtype, K, spoken)
+    for width in (8, 4, 2, 1) if op.name == "int8.quantize_per_tensor" else ():
+        yield iter([op.build(recipe("normal", M=1, K=LARGE_TENSOR * width, dtype=dtype))])
 
 
 def _rows(op: Op, dtype: str, K: int, spoken: str) -> Iterator[dict[str, Any]]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from kernels_cupy.launch import empty, run
-from reference.numerics import dtype_name, round_to
+from reference.numerics import dtype_name, round_to, to_float32
 from reference.op import Kernel
 from reference.validate import FLOATS
 
@@ -51,6 +51,19 @@ def _quantize(define: str, kernel: str = "quantize") -> Callable[..., Any]:
         return codes, scales
 
     return quantize_per_token
+
+
+def _tensor(define: str) -> Callable[..., Any]:
+    def quantize_per_tensor(x: Any) -> tuple[Any, Any]:
+        wide = np.ascontiguousarray(to_float32(x))
+        codes, scale = empty(x, x.shape, "s8"), empty(x, (1,), "fp32")
+        blocks = 4 if define == "LEAVES_EARLY" else min(4, -(-x.size // 64))
+        args = wide, codes, scale, np.zeros(2, np.uint32), np.int32(x.size)
+        source = str(FOLDER / "tensor.cu")
+        run(source, "quantize", _defines(define), (blocks,), (64,), args, cooperative=True)
+        return codes, scale
+
+    return quantize_per_tensor
 
 
 def _static(define: str) -> Callable[..., Any]:
@@ -109,11 +122,13 @@ def _gemm(define: str, source: str = "gemm.cu") -> Callable[..., Any]:
 
 
 TOKEN, STATIC, DEQUANTIZE = "int8.quantize_per_token", "int8.quantize_static", "int8.dequantize"
+TENSOR = "int8.quantize_per_tensor"
 GEMM, EPILOGUE = "int8.gemm", "int8.epilogue"
 
 RIGHT = (
     Planted("quantize", TOKEN, _quantize("")),
     Planted("quantize_vectors", TOKEN, _quantize("", "quantize_vectors")),
+    Planted("tensor", TENSOR, _tensor("")),
     Planted("static", STATIC, _static("")),
     Planted("dequantize", DEQUANTIZE, _dequantize("")),
     Planted("epilogue", EPILOGUE, _epilogue("", half=True)),
@@ -155,6 +170,9 @@ CUDA = (
     _token("SHUFFLE_MASK", "member mask"),
     _token("MISSING_BARRIER", "barrier is missing"),
     _token("UNINITIALISED_SHARED", "shared memory, which nobody has written"),
+    # blocks of a cooperative launch
+    Planted("no_meeting", TENSOR, _tensor("NO_MEETING"), ("different bits", "a race")),
+    Planted("leaves_early", TENSOR, _tensor("LEAVES_EARLY"), ("deadlock between blocks",)),
     # memory
     _token("PAST_THE_ROW", "out-of-bounds load", "the end of"),
     _token("UNWRITTEN_TAIL", "never written", "columns % 4"),
