@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from emulator.recording import Launch, recording
-from reference.op import Kernel, Op, as_tuple, get_op, kernels, recipe
+from reference.op import Kernel, Op, Recipe, as_tuple, get_op, kernels, recipe
 
 ROOT = f"{Path(__file__).resolve().parent.parent}/"
 FILE = Path(__file__).with_name("counters.json")
@@ -117,7 +117,7 @@ def measure(kernel: Kernel) -> Figures:
     ieee if it speaks it. The output is not compared: tests/test_differential.py does that.
     """
     op = get_op(kernel.op)
-    inputs = op.build(_recipe(op, kernel))
+    inputs = op.build(recipe_of(op, kernel))
     options = {name: values[0] for name, values in op.options.items()}
     options["dialect"] = "ieee" if "ieee" in kernel.dialects else kernel.dialects[0]
     if "out_dtype" in options:
@@ -130,7 +130,8 @@ def measure(kernel: Kernel) -> Figures:
     return figures(session.launches, sum(array.size for array in outputs), moved)
 
 
-def _recipe(op: Op, kernel: Kernel) -> Any:
+def recipe_of(op: Op, kernel: Kernel) -> Recipe:
+    """The fixed input: sizes that 16-byte accesses fit, few tokens where a kernel is for few."""
     products = len({"M", "N", "P", "B"} & set(op.dims)) > 1
     small = any(word in f"{op.name} {kernel.variant}" for word in SMALL_M)
     sizes = (DECODE if small else PRODUCTS) if products else ROWS

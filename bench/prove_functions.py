@@ -138,7 +138,7 @@ def scanner(distance: Any) -> Callable[[int, int], tuple[float, int]]:
                     worst[chunk], where[chunk] = found, bits
         return worst.max(), where[worst.argmax()]
 
-    return scan  # type: ignore[no-any-return]
+    return scan
 
 
 @njit

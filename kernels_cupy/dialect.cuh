@@ -173,6 +173,16 @@ template <bool FAST> __device__ int quantize_given(float x, const Multiplier& m)
 // What stands for no bias: x + -0 is x for every x, -0 and NaN included, fused or not.
 #define NO_BIAS -0.0f
 
+// scale where rule is chosen, else 1: one instruction, since of a condition in C++ the compiler makes
+// a copy of the epilogue for each rule.
+__device__ inline float factor_under(int rule, int chosen, float scale) {
+    float factor;
+    asm("{\n.reg .pred same;\nsetp.eq.s32 same, %1, %2;\nselp.f32 %0, %3, 0f3F800000, same;\n}"
+        : "=f"(factor)
+        : "r"(rule), "r"(chosen), "f"(scale));
+    return factor;
+}
+
 // A row's part in the epilogue, by rule (an Epilogue: the dialect's EPILOGUE_RULE, which kernels
 // are told when they run): of the three factors two are 1 and change nothing.
 struct RowScale {
@@ -180,9 +190,9 @@ struct RowScale {
 
     RowScale() = default;
     __device__ RowScale(int rule, float scale)
-        : before(rule == ACC_SA_SB_BIAS ? scale : 1.0f),
-          after(rule == ACC_SB_SA_BIAS ? scale : 1.0f),
-          fused(rule == SA_SBACC_FMA ? scale : 1.0f) {}
+        : before(factor_under(rule, ACC_SA_SB_BIAS, scale)),
+          after(factor_under(rule, ACC_SB_SA_BIAS, scale)),
+          fused(factor_under(rule, SA_SBACC_FMA, scale)) {}
 };
 
 // One accumulator to fp32, without a branch on the rule.

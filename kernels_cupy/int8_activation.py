@@ -14,7 +14,13 @@ from kernels_cupy.configuration import Configuration, speaking
 from kernels_cupy.geometry import format_code, row_geometry, rules, vector_width
 from kernels_cupy.launch import address, empty, kernel, run
 from reference.dialects import Dialect
-from reference.int8_activation import SPOKEN, check_gelu, check_silu_mul
+from reference.int8_activation import (
+    SPOKEN,
+    check_gelu,
+    check_gelu_static,
+    check_silu_mul,
+    check_silu_mul_static,
+)
 from reference.numerics import dtype_name
 
 SOURCE = "int8_activation.cu"
@@ -78,7 +84,7 @@ def silu_mul_quantize_static(x: Any, scales: Any, *, dialect: str = "ieee") -> A
     """x: fp32, fp16 or bf16 (M, 2 * K), gate | up; scales: fp32 (1,) or (M,). Returns codes s8
     (M, K).
     """
-    spoken = check_silu_mul(x, dialect, scales)
+    spoken = check_silu_mul_static(x, scales, dialect)
     return _activate(x, x.shape[1] // 2, scales, spoken, "silu_mul")
 
 
@@ -93,7 +99,7 @@ def gelu_quantize(x: Any, *, dialect: str = "ieee", form: str = "erf") -> tuple[
 @kernel("int8.gelu_quantize_static")
 def gelu_quantize_static(x: Any, scales: Any, *, dialect: str = "ieee", form: str = "erf") -> Any:
     """x: fp32, fp16 or bf16 (M, K); scales: fp32 (1,) or (M,). Returns codes s8 (M, K)."""
-    spoken = check_gelu(x, dialect, form, scales)
+    spoken = check_gelu_static(x, scales, dialect, form)
     return _activate(x, x.shape[1], scales, spoken, f"gelu_{form}")
 
 

@@ -3,9 +3,11 @@
 // a (M, K) and b (N, K), any M, N, K >= 1.
 //
 // The ladder, each with what changed:
-//     gemm_naive         a thread per result, codes read straight from memory
+//     gemm_naive         a thread per result, codes read straight from memory, byte by byte
 //     gemm_tiled         16 x 16 tiles in shared memory: each code read M/16 or N/16 times
-//     gemm_dp4a          64 x 64 tiles, 16 results a thread, four products an instruction (dp4a)
+//     gemm_dp4a          64 x 64 tiles, 16 results a thread, four products an instruction (dp4a) of
+//                        words as they lie in memory (ptxas makes dp4a of the byte loops, too, but
+//                        packs its operands byte by byte)
 //     gemm_mma           128 x 128 tiles, 4096 products an instruction: tensor cores, ldmatrix
 //     gemm_pipeline_*    cp.async fills the next stages meanwhile; tile rows chosen by M
 //     gemm_split_k_*     the same, K split over blocks, so that a small M fills the device

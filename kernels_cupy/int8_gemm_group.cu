@@ -3,7 +3,7 @@
 // sums over groups in ascending order from +0, in the dialect's formula; then the bias.
 //
 //     gemm_group_dp4a          64 x 64 tiles in shared memory, dp4a; any G
-//     gemm_group_pipeline_64   64 x 128 tiles, cp.async pipeline, ldmatrix, tensor cores; G % 32 == 0
+//     gemm_group_pipeline_64   64 x 128 tiles by tensor cores, cp.async, ldmatrix; G % 32 == 0
 //     gemm_group_pipeline_16   the same with 16 x 128 tiles, for few rows
 //
 // Defines: COPY as in tile.cuh, by the base addresses and G: every group starts a load (16 for the

@@ -14,7 +14,7 @@ from kernels_cupy.configuration import COPIES, Configuration, speaking
 from kernels_cupy.geometry import ceil_div, copy_width, format_code, rules
 from kernels_cupy.launch import Dim, empty, kernel, run
 from reference.dialects import Dialect
-from reference.int8_gemm_group import DIALECTS, check_gemm_group
+from reference.int8_gemm_group import SPOKEN, check_gemm_group
 
 SOURCE = "int8_gemm_group.cu"
 STEP = 32  # codes of an mma: where the pipeline's groups can end
@@ -96,8 +96,8 @@ def gemm_group_pipeline(
 
 def configurations(full: bool) -> Iterator[Configuration]:
     """See configuration.py."""
-    for spoken in speaking(full, *DIALECTS):
-        if spoken.name not in DIALECTS:
+    for spoken in speaking(full, *SPOKEN):
+        if spoken.name not in SPOKEN:
             continue
         for copy in COPIES if full else (16,):
             told = defines(spoken, copy)

@@ -15,7 +15,7 @@ from kernels_cupy.geometry import format_code, row_geometry, rules
 from kernels_cupy.int8_activation import FIELDS, KEPT, WIDTHS, width
 from kernels_cupy.launch import empty, kernel, run
 from reference.dialects import Dialect
-from reference.int8_smooth import SPOKEN, check_smooth
+from reference.int8_smooth import SPOKEN, check_smooth, check_smooth_static
 from reference.numerics import dtype_name
 
 SOURCE = "int8_smooth.cu"
@@ -60,7 +60,7 @@ def smooth_quantize_static(x: Any, smooth: Any, scales: Any, *, dialect: str = "
     """x: fp32, fp16 or bf16 (M, K); smooth: fp32 (K,); scales: fp32 (1,) or (M,). Returns codes s8
     (M, K).
     """
-    return _smooth(x, smooth, scales, check_smooth(x, smooth, dialect, scales))
+    return _smooth(x, smooth, scales, check_smooth_static(x, smooth, scales, dialect))
 
 
 def configurations(full: bool) -> Iterator[Configuration]:

@@ -1,13 +1,13 @@
-// x @ w.T + bias with w in INT8 and x in floats, for few rows of x (decode). The contract is that of
-// reference/int8_weight_only.py: w = code * scale of its group, in the dialect's precision, then
+// x @ w.T + bias with w in INT8 and x in floats, for few rows of x (decode). The contract is that
+// of reference/int8_weight_only.py: w = code * scale of its group, in the dialect's precision, then
 // fma chains in "lanes of 8" with 32 lanes, joined by a butterfly, whatever the widths below.
 //
 //     weight_only_1, _4, _8    a warp has 1, 4 or 8 rows of x and COLUMNS rows of w: each weight
 //                              is read, and dequantized, once for these rows of x
 //
-// Lane l of a warp has chunks l, l + 32, ... of 8 neighbours of every row: 8 bytes of weights. Where
-// groups hold whole chunks, the weights of STEPS chunks are on their way before the first is used;
-// x comes from L1.
+// Lane l of a warp has chunks l, l + 32, ... of 8 neighbours of every row: 8 bytes of weights.
+// Where groups hold whole chunks, the weights of STEPS chunks are on their way before the first is
+// used; x comes from L1.
 //
 // Defines: INPUT (format of x), VECTOR (elements of x, and codes, per access: 8, 4 or 1),
 // INTERMEDIATE_RULE.
@@ -34,7 +34,7 @@ struct Divider {
     }
 };
 
-// A warp's rows of w. Beyond the last row of the matrix they are the last one: computed, not stored.
+// A warp's rows of w. Beyond the matrix's last row they are that row: computed, not stored.
 struct WeightRows {
     const signed char* codes[COLUMNS];  // s8 (K,) each
     const float* scales[COLUMNS];       // fp32 (Q,) each
@@ -174,8 +174,8 @@ __device__ void add_part(
 }
 
 // The butterfly over 32 lanes of COUNT sums (a power of two up to 32) at once: at each distance a
-// lane keeps half of its sums and gives the others away, until it has one. Every sum is added in the
-// order of a butterfly of its own. Lane l returns sum l / (32 / COUNT).
+// lane keeps half of its sums and gives the others away, until it has one. Every sum is added in
+// the order of a butterfly of its own. Lane l returns sum l / (32 / COUNT).
 template <int COUNT, int APART = 16> __device__ float join(const float (&sum)[COUNT]) {
     const bool upper = threadIdx.x & APART;
     constexpr int LEFT = COUNT > 1 ? COUNT / 2 : 1;

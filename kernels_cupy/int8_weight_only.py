@@ -14,7 +14,7 @@ from kernels_cupy.configuration import Configuration, speaking
 from kernels_cupy.geometry import ceil_div, format_code, rules, vector_width
 from kernels_cupy.launch import empty, kernel, run
 from reference.dialects import Dialect
-from reference.int8_weight_only import DIALECTS, check_weight_only
+from reference.int8_weight_only import SPOKEN, check_weight_only
 from reference.numerics import dtype_name
 from reference.validate import FLOATS
 
@@ -76,8 +76,8 @@ def weight_only_linear(
 
 def configurations(full: bool) -> Iterator[Configuration]:
     """See configuration.py."""
-    for spoken in speaking(full, *DIALECTS):
-        if spoken.name not in DIALECTS:
+    for spoken in speaking(full, *SPOKEN):
+        if spoken.name not in SPOKEN:
             continue
         for dtype in FLOATS if full else ("fp32", "fp16"):
             for vector in VECTORS if full else VECTORS[:1]:

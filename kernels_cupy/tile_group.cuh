@@ -25,8 +25,8 @@ __device__ inline float add_group(float total, float acc, float a_scale, float b
     return __fadd_rn(total, __fmul_rn(__fmul_rn(acc, b_scale), a_scale));
 }
 
-// The epilogue, as tile_results.cuh describes one: sums over groups, handed over as their bits, plus
-// the bias. Without one -0 is added: x + -0 is x for every x, -0 and NaN included.
+// The epilogue, as tile_results.cuh describes one: sums over groups, handed over as their bits,
+// plus the bias. Without one -0 is added: x + -0 is x for every x, -0 and NaN included.
 template <int FORMAT> struct GroupResults {
     using Output = typename Storage<FORMAT>::type;
 
@@ -61,9 +61,9 @@ __device__ void store_as(
 
 constexpr int STEP = 32;  // codes of an mma
 
-// Accumulators that start at these bits are, up to |sum| = 2^22, the bits of the float 1.5 * 2^23 +
-// sum, so that one subtraction makes them floats: sm_80 converts integers at a quarter of that rate.
-// Up to G = 256 every sum of s8 products lies within.
+// Accumulators that start at these bits are, up to |sum| = 2^22, the bits of the float
+// 1.5 * 2^23 + sum, so that one subtraction makes them floats: sm_80 has no fast conversion (its
+// I2F is not the I2FP of later chips). Up to G = 256 every sum of s8 products lies within.
 constexpr int EXACT_G = 256;
 constexpr int EXACT_BITS = 0x4b400000;
 constexpr float EXACT = 12582912.0f;

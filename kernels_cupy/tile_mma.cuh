@@ -67,10 +67,11 @@ __device__ inline void multiply_add(int (&c)[4], const unsigned (&a)[4], unsigne
 }
 
 // Copies COPY bytes to shared memory in the background, or zeros where nothing is there (`from` is
-// not read then).
+// not read then). A row of a tile is half of a 128-byte line: L2 fetches the other half, which the
+// next stage asks for, along.
 __device__ inline void copy_async(unsigned to, const signed char* from, bool there) {
     if constexpr (COPY == 16)
-        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
+        asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
                      "r"(there ? 16 : 0)
                      : "memory");
     else

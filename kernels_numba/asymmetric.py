@@ -117,8 +117,7 @@ def join_row(keys: Any, start: Any) -> Any:
 
 @cache
 def scale_function(dialect: Dialect) -> DeviceFunction:
-    """Device function: (range, lowest code) -> (scale, what x is divided or multiplied by, zero
-    point)."""
+    """Device function: (range, lowest code) -> (scale, how x becomes a code): `code_function`."""
     clamps = {"clamp(rne(qmin-min/s))": True, "rne(qmin-min/s)": False}[dialect.zero_point]
     guards = {"code0": True, "unguarded": False}[dialect.zero]
     inverts = {"x/s": False, "x*(1/s)": True}[dialect.multiplier]
@@ -136,7 +135,7 @@ def scale_function(dialect: Dialect) -> DeviceFunction:
             factor = float32(0) if zero else libdevice.fdiv_rn(float32(1), scale)
         else:
             factor = float32(np.inf) if zero else scale  # x/inf = 0
-        return (scale, factor, int32(0) if zero else int32(nearest))
+        return (scale, (factor, int32(0) if zero else int32(nearest), lowest))
 
     return scale_and_zero_point
 
@@ -155,18 +154,22 @@ def given_function(dialect: Dialect) -> DeviceFunction:
 
 @cache
 def code_function(dtype: str, dialect: Dialect, multiplier: str) -> DeviceFunction:
-    """Device function: (bits of x, factor, zero point, lowest code) -> code, its low byte to be
-    stored. An exact sum is one of int64."""
+    """Device function: (bits of x, how) -> code, its low byte to be stored. An exact sum is one of
+    int64.
+
+    how: (what x is divided or multiplied by, zero point, lowest code), one value for kernels: NVVM
+    cannot compile some of them where the factor is a variable with line information.
+    """
     to_float = widen(dtype)
     to_int = {"rne": libdevice.float2int_rn}[dialect.rounding]
     divides = {"x/s": True, "x*(1/s)": False}[multiplier]
     wraps = {"exact": False, "wrap": True}[dialect.azp_sum]
 
     @device
-    def code(bits: Any, factor: Any, zero_point: Any, lowest: Any) -> Any:
-        x = to_float(bits)
-        quotient = libdevice.fdiv_rn(x, factor) if divides else libdevice.fmul_rn(x, factor)
-        total = to_int(quotient) + zero_point
+    def code(bits: Any, how: Any) -> Any:
+        x, lowest = to_float(bits), how[2]
+        quotient = libdevice.fdiv_rn(x, how[0]) if divides else libdevice.fmul_rn(x, how[0])
+        total = to_int(quotient) + how[1]
         if wraps:
             total = int32(total)
         return int32(min(max(total, lowest), lowest + STEPS))
@@ -237,30 +240,27 @@ def nothing(dtype: str, wide: bool) -> DeviceFunction:
 
 @cache
 def store(dtype: str, dialect: Dialect, wide: bool, multiplier: str) -> DeviceFunction:
-    """Device function: (codes, at, access, factor, zero point, lowest): stores its codes."""
+    """Device function: (codes, at, access, how): stores its codes."""
     code = code_function(dtype, dialect, multiplier)
 
     @device
-    def one(codes: Device, at: Any, bits: Any, factor: Any, zero: Any, lowest: Any) -> None:
-        codes[at] = uint8(code(bits, factor, zero, lowest))
+    def one(codes: Device, at: Any, bits: Any, how: Any) -> None:
+        codes[at] = uint8(code(bits, how))
 
     @device
-    def four(codes: Device, at: Any, w: Any, factor: Any, zero: Any, lowest: Any) -> None:
-        a, b = code(w[0], factor, zero, lowest), code(w[1], factor, zero, lowest)
-        c, d = code(w[2], factor, zero, lowest), code(w[3], factor, zero, lowest)
-        store_words1(codes, at, (pack4(a, b, c, d),))
+    def four(codes: Device, at: Any, w: Any, how: Any) -> None:
+        packed = pack4(code(w[0], how), code(w[1], how), code(w[2], how), code(w[3], how))
+        store_words1(codes, at, (packed,))
 
     @device
-    def pair(first: Any, second: Any, factor: Any, zero: Any, lowest: Any) -> Any:
+    def pair(v: Any, w: Any, how: Any) -> Any:
         low, top = uint32(0xFFFF), uint32(16)
-        a, b = code(first & low, factor, zero, lowest), code(first >> top, factor, zero, lowest)
-        c, d = code(second & low, factor, zero, lowest), code(second >> top, factor, zero, lowest)
-        return pack4(a, b, c, d)
+        a, b = code(v & low, how), code(v >> top, how)
+        return pack4(a, b, code(w & low, how), code(w >> top, how))
 
     @device
-    def eight(codes: Device, at: Any, w: Any, factor: Any, zero: Any, lowest: Any) -> None:
-        low = pair(w[0], w[1], factor, zero, lowest)
-        store_words2(codes, at, (low, pair(w[2], w[3], factor, zero, lowest)))
+    def eight(codes: Device, at: Any, w: Any, how: Any) -> None:
+        store_words2(codes, at, (pair(w[0], w[1], how), pair(w[2], w[3], how)))
 
     return {4: four, 2: eight}[SIZE[dtype]] if wide else one
 

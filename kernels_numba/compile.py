@@ -42,6 +42,8 @@ _ENTRY = re.compile(r"\.entry\s+([\w$]+)")
 _ENVIRONMENT = re.compile(r"^\.common \.global \.align 8 \.u64 _ZN08NumbaEnv[\w$]+;\n", re.MULTILINE)
 # Names of inlined functions in the line information: mangled, with a number by order of compilation.
 _INLINED = re.compile(r"(\$L__info_string\d+:\n)((?:\.b8 [\d,]+\n)+)")
+# Shared arrays, numbered likewise.
+_SHARED = re.compile(r"_cudapy_smem_\d+")
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,8 @@ def _compile(kernel: Kernel, signature: Signature, cc: tuple[int, int]) -> Progr
     text = _ENVIRONMENT.sub("", text)
     text = text.replace(entry[1], kernel.__name__)
     text = _INLINED.sub(_plain_name, text)
+    arrays: dict[str, str] = {}
+    text = _SHARED.sub(lambda one: arrays.setdefault(one[0], f"shared_{len(arrays)}"), text)
     contraction.check(kernel.__name__, text)
     return Program(kernel.__name__, text)
 

@@ -61,7 +61,7 @@ NOTHING_TO_ONE = -80.0  # exp of this and below adds nothing to 1
 
 @device
 def _exponential(bounded: Any) -> Any:
-    """(mantissa, k) of e**bounded = mantissa * 2**k for -104 <= bounded <= 89; 0.7 < mantissa < 1.42."""
+    """(mantissa, k): e**bounded = mantissa * 2**k where -104 <= bounded <= 89."""
     shifted = fused_multiply_add(bounded, float32(INVERSE_LN2), float32(TO_INTEGER))
     minus_k = libdevice.fsub_rn(float32(TO_INTEGER), shifted)
     r = fused_multiply_add(minus_k, float32(LN2_HIGH), bounded)

@@ -31,7 +31,12 @@ from kernels_numba.row_values import (
     step_function,
 )
 from reference.dialects import Dialect
-from reference.int8_activation import check_gelu, check_silu_mul
+from reference.int8_activation import (
+    check_gelu,
+    check_gelu_static,
+    check_silu_mul,
+    check_silu_mul_static,
+)
 from reference.op import implements
 
 GELU = {"gelu_erf": functions.gelu_erf, "gelu_tanh": functions.gelu_tanh}
@@ -137,7 +142,7 @@ def silu_mul_quantize_static(x: Any, scales: Any, *, dialect: str = "ieee") -> A
     """x: fp32, fp16 or bf16 (M, 2 * K), gate | up; scales: fp32 (1,) or (M,). Returns codes s8
     (M, K).
     """
-    spoken = check_silu_mul(x, dialect, scales)
+    spoken = check_silu_mul_static(x, scales, dialect)
     return _static(x, x.shape[1] // 2, scales, spoken, "silu_mul")
 
 
@@ -153,7 +158,7 @@ def gelu_quantize(x: Any, *, dialect: str = "ieee", form: str = "erf") -> tuple[
 @launch.entry("int8.gelu_quantize_static")
 def gelu_quantize_static(x: Any, scales: Any, *, dialect: str = "ieee", form: str = "erf") -> Any:
     """x: fp32, fp16 or bf16 (M, K); scales: fp32 (1,) or (M,). Returns codes s8 (M, K)."""
-    spoken = check_gelu(x, dialect, form, scales)
+    spoken = check_gelu_static(x, scales, dialect, form)
     return _static(x, x.shape[1], scales, spoken, f"gelu_{form}")
 
 

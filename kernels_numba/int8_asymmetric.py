@@ -77,22 +77,23 @@ def _rows_kernel(dtype: str, dialect: Dialect, wide: bool) -> Kernel:
         while n < items:
             keys = widened(keys, load(x, base + n * uint64(per)))
             n += step
-        scale, factor, zero = scale_of(join_row(keys, start), lowest)
+        made = scale_of(join_row(keys, start), lowest)
+        how = made[1]
         if i < items:
-            store(codes, at_i, a, factor, zero, lowest)
+            store(codes, at_i, a, how)
         if j < items:
-            store(codes, at_j, b, factor, zero, lowest)
+            store(codes, at_j, b, how)
         if k < items:
-            store(codes, at_k, c, factor, zero, lowest)
+            store(codes, at_k, c, how)
         if m < items:
-            store(codes, at_m, d, factor, zero, lowest)
+            store(codes, at_m, d, how)
         while rest < items:
             at = base + rest * uint64(per)
-            store(codes, at, load(x, at), factor, zero, lowest)
+            store(codes, at, load(x, at), how)
             rest += step
         if there and cuda.threadIdx.x == 0:
-            scales[row] = scale
-            zero_points[row] = zero
+            scales[row] = made[0]
+            zero_points[row] = how[1]
 
     return asymmetric_rows
 
@@ -129,13 +130,14 @@ def _tensor_kernel(dtype: str, dialect: Dialect, wide: bool) -> Kernel:
     ) -> None:
         """x: bits (elements,); keys: s32 (2,); codes: bytes; scales, zero_points: (1,)."""
         i, step = uint64(cuda.grid(1)), uint64(cuda.gridsize(1))
-        scale, factor, zero = scale_of(both(keys, keys, 0, 1), lowest)
+        made = scale_of(both(keys, keys, 0, 1), lowest)
+        how = made[1]
         if i == uint64(0):
-            scales[0] = scale
-            zero_points[0] = zero
+            scales[0] = made[0]
+            zero_points[0] = how[1]
         while i < uint64(x.shape[0]) // uint64(per):
             at = i * uint64(per)
-            store(codes, at, load(x, at), factor, zero, lowest)
+            store(codes, at, load(x, at), how)
             i += step
 
     return asymmetric_tensor
@@ -161,12 +163,12 @@ def _static_kernel(dtype: str, dialect: Dialect, wide: bool) -> Kernel:
         there = row < uint32(rows)
         items = uint64(length) // uint64(per) if there else uint64(0)
         given = remainder(row, uint32(scales.shape[0]))
-        scale, zero = both(scales, zero_points, given, given)
-        factor = factor_of(scale)
+        numbers = both(scales, zero_points, given, given)
+        how = (factor_of(numbers[0]), numbers[1], lowest)
         i = uint64(cuda.threadIdx.x)
         while i < items:
             at = uint64(row) * uint64(length) + i * uint64(per)
-            store(codes, at, load(x, at), factor, zero, lowest)
+            store(codes, at, load(x, at), how)
             i += step
 
     return asymmetric_static
@@ -191,14 +193,14 @@ def _dequantize_kernel(out_dtype: str, wide: bool) -> Kernel:
         there = row < uint32(rows)
         items = uint64(length) // uint64(per) if there else uint64(0)
         given = remainder(row, uint32(scales.shape[0]))
-        scale, zero_point = both(scales, zero_points, given, given)
+        numbers = both(scales, zero_points, given, given)
         # A code less the lowest one is 0..255: for s8 its byte with the sign bit turned.
-        zero = uint32(uint32(zero_point) - uint32(lowest))
+        zero = uint32(uint32(numbers[1]) - uint32(lowest))
         turned = uint32(0x80808080) if lowest != 0 else uint32(0)
         i = uint64(cuda.threadIdx.x)
         while i < items:
             at = uint64(row) * uint64(length) + i * uint64(per)
-            dequantize(codes, out, at, turned, scale, zero)
+            dequantize(codes, out, at, turned, numbers[0], zero)
             i += step
 
     return asymmetric_dequantize
@@ -275,9 +277,10 @@ def asymmetric_per_tensor(x: Any, *, dialect: str = "ieee", code_dtype: str = "u
     dtype, wide = _plan(x, x.size)
     items = x.size // accesses.per_access(dtype, wide)
     grid = (min(-(-items // (4 * RANGE_BLOCK)), RANGE_GRID),)
-    launch.run(_range_kernel, (dtype, spoken, wide), grid, (RANGE_BLOCK,), flat, keys)
+    block = (min(32 * -(-items // 32), RANGE_BLOCK),)
+    launch.run(_range_kernel, (dtype, spoken, wide), grid, block, flat, keys)
     launch.run(
-        _tensor_kernel, (dtype, spoken, wide), grid, (RANGE_BLOCK,),
+        _tensor_kernel, (dtype, spoken, wide), grid, block,
         flat, keys, _bytes(codes), scales, zero_points, np.int32(RANGES[code_dtype][0]),
     )  # fmt: skip
     return codes, scales, zero_points

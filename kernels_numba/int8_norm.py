@@ -3,9 +3,10 @@
 Contract: reference/int8_norm.py, whose bytes these kernels give in both dialects; sums in "lanes of
 8" (reductions.py), every operation rounded once to float32 by `_rn` functions.
 
-One block of T = lanes(K) threads per row. Where rows go by 16 bytes and T lanes hold them in KEPT
-chunks each (K <= 32768), a thread keeps its chunks in registers, x at first and then z; elsewhere
-x is streamed, read again in every pass, element by element. Weight and bias are read by every row.
+One block of T = lanes(K) threads per row. Where rows go by 16 bytes and T is at most HOLDERS, a
+thread keeps its chunks in registers, KEPT at most, x at first and then z (K <= 16384; with more
+threads in a block there would not be the registers); elsewhere x is streamed, read again in every
+pass, element by element. Weight and bias are read by every row.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from reference.reductions import KEPT, MAX_LANES, lanes
 
 WIDE = 16  # bytes per access
 HELD = KEPT * CHUNK  # elements of a row that a thread keeps
+HOLDERS = 512
 
 
 # -- kernels ---------------------------------------------------------------------------------------
@@ -42,7 +44,7 @@ def _kept_kernel(norm: Norm, spoken: Dialect) -> Kernel:
     normalize, largest, store = steps.normalize, steps.largest, steps.store
     own_factor, given_factor = steps.own_factor, steps.given_factor
 
-    @bounded(MAX_LANES, 1)
+    @bounded(HOLDERS, 1)
     def norm_kept(
         x: Device, residual: Device, total: Device, weight: Device, bias: Device, codes: Device,
         scales: Device, eps: Any,
@@ -146,7 +148,7 @@ def _run(
     """Runs the norm `name`. Returns codes, scales (or those given) and sum (or x's bits)."""
     (M, K), dtype = x.shape, dtype_name(x.dtype) or ""
     read = [one for one in (x, residual, weight, bias) if one is not None]
-    wide = K % CHUNK == 0 and HELD * lanes(K) >= K
+    wide = K % CHUNK == 0 and lanes(K) <= HOLDERS
     wide = wide and all(launch.aligned(array, WIDE, WIDE) for array in read)
     codes = launch.empty(x, (M, K), "s8")
     scales = launch.empty(x, (M,), "fp32") if given is None else given

@@ -40,7 +40,7 @@ from kernels_numba.row_values import (
     step_function,
 )
 from reference.dialects import Dialect
-from reference.int8_smooth import check_smooth
+from reference.int8_smooth import check_smooth, check_smooth_static
 from reference.op import implements
 
 
@@ -159,7 +159,7 @@ def smooth_quantize_static(x: Any, smooth: Any, scales: Any, *, dialect: str = "
     """x: fp32, fp16 or bf16 (M, K); smooth: fp32 (K,); scales: fp32 (1,) or (M,). Returns codes s8
     (M, K).
     """
-    spoken = check_smooth(x, smooth, dialect, scales)
+    spoken = check_smooth_static(x, smooth, scales, dialect)
     codes = launch.empty(x, x.shape, "s8")
     dtype, wide, items = plan(x, x.shape[1], smooth)
     launch.run(

@@ -19,6 +19,7 @@ from typing import Any
 
 from kernels_numba import launch
 from kernels_numba.device import (
+    ALL_LANES,
     SIZE,
     Device,
     DeviceFunction,
@@ -41,7 +42,6 @@ from kernels_numba.device import (
     widen,
 )
 from kernels_numba.dialect import code_function, factor_function, scale_function
-from kernels_numba.rows import for_row
 from reference.dialects import Dialect
 from reference.numerics import dtype_name
 
@@ -245,6 +245,13 @@ def dynamic_function(values: Values, dialect: Dialect, count: int) -> DeviceFunc
     return quantize
 
 
+@device
+def _for_warp(numbers: Device, at: Any) -> Any:
+    """numbers[at], fp32, the same for all lanes of a warp: the first loads it, and all call it."""
+    mine = numbers[at] if cuda.laneid == 0 else float32(0)
+    return cuda.shfl_sync(uint32(ALL_LANES), mine, int32(0))
+
+
 def static_function(values: Values, dialect: Dialect, count: int) -> DeviceFunction:
     """Device function (sources, scales, codes, accesses): the block's row under a given scale.
 
@@ -259,7 +266,7 @@ def static_function(values: Values, dialect: Dialect, count: int) -> DeviceFunct
         row, lane, step = uint64(cuda.blockIdx.x), uint64(cuda.laneid), uint64(cuda.blockDim.x)
         items = uint64(accesses)
         base = row * items * uint64(count)
-        given = for_row(scales, row if scales.shape[0] > 1 else uint64(0), float32(0))
+        given = _for_warp(scales, row if scales.shape[0] > 1 else uint64(0))
         factor = libdevice.fdiv_rn(float32(1), given) if inverts else given
         n = uint64(cuda.threadIdx.x)
         while n - lane < items:

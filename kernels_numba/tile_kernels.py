@@ -55,6 +55,7 @@ SIDE = 16  # of the naive and the tiled kernel's block
 WORDS = DEPTH // 4
 STRIDE = SIDE + 2  # words between two k: a warp's stores hit 32 banks
 MULTIPROCESSORS = 132  # of an H200: split_k makes two blocks for each
+FEWEST = 4  # tiles of a part of K: below, filling the stages costs more than it hides
 SPLIT_ROWS = 64  # M beyond which tiles are large, and a product does more than stream its weights
 PLAIN: Words = ("sums",)
 NOTHING = (np.int32(0),)  # what plain sums need besides
@@ -314,10 +315,10 @@ def splits_pay(a: Any, b: Any) -> bool:
 
 def part_of(depth: int, blocks: int) -> int:
     """Codes of K for each block, so that there are two blocks for each multiprocessor; whole
-    tiles, and at least two.
+    tiles, and at least FEWEST of them.
     """
     parts = max(1, 2 * MULTIPROCESSORS // blocks)
-    return max(2, -(-depth // (parts * DEPTH))) * DEPTH
+    return max(FEWEST, -(-depth // (parts * DEPTH))) * DEPTH
 
 
 def run_fixed(kernel: Callable[[], Kernel], a: Any, b: Any, out: Any) -> None:

@@ -238,7 +238,7 @@ def pipelined(shape: Shape, signed: bool) -> DeviceFunction:
     multiply, places, zero = _multiplier(shape, signed), lane_places(shape), zeroed(shape.sums)
     await_oldest = wait_copies(shape.stages - 2)
     a_bytes, stage_bytes = shape.rows * DEPTH, shape.stage_bytes
-    all_bytes = shape.stages * stage_bytes
+    all_bytes, filled_first = shape.stages * stage_bytes, shape.stages - 1
 
     @device
     def fill(
@@ -256,12 +256,12 @@ def pipelined(shape: Shape, signed: bool) -> DeviceFunction:
         a_at, b_at = places()
         zero(sums)
         full, empty, ahead = base, base, k
-        last, stop = uint32(base + uint32(all_bytes - stage_bytes)), uint32(base + uint32(all_bytes))
-        while empty < last:
+        stop = uint32(base + uint32(all_bytes))
+        for _ in range(filled_first):
             fill(a, b, tile, ahead, end, copy, empty)
             empty = uint32(empty + uint32(stage_bytes))
             ahead += uint64(DEPTH)
-        while k < end:
+        while True:  # k < end at first
             await_oldest()
             cuda.syncthreads()
             fill(a, b, tile, ahead, end, copy, empty)
@@ -272,6 +272,8 @@ def pipelined(shape: Shape, signed: bool) -> DeviceFunction:
             empty = base if empty == stop else empty
             ahead += uint64(DEPTH)
             k += uint64(DEPTH)
+            if k >= end:
+                break
         cuda.syncthreads()
 
     return accumulate

@@ -14,6 +14,12 @@ from quantassay.strategies import smallest
 from reference.op import Arrays
 
 WAYS = 3  # ways to fail that are shown
+UNSTEADY = "runs on this same input give different bits: a race, or unwritten memory"
+BETWEEN_BLOCKS = (
+    "runs on this same input in other orders of threads and blocks give different bits: a race "
+    "between blocks (a missing grid barrier, or memory that several blocks write, or write and "
+    "read, without an atomic), or unwritten memory"
+)
 ORDERS = (1, 2, 3, 4)  # further thread orders in which the smallest case is run
 
 Run = Callable[[Case], Outcome]
@@ -115,7 +121,7 @@ def _unsteady(calling: Calling, device: str, case: Case, inputs: Arrays) -> str:
         if run.error is not None:
             return f"in another order of the threads: {run.error}"
     gots = [run.evidence.got for run in runs if run.evidence is not None]
-    for got in gots[1:]:
+    for number, got in enumerate(gots[1:], 1):
         if any(differing(a, b).any() for a, b in zip(gots[0], got, strict=True)):
-            return "runs on this same input give different bits: a race, or unwritten memory"
+            return UNSTEADY if number == 1 or device != "emulator" else BETWEEN_BLOCKS
     return ""

@@ -50,15 +50,15 @@ FORMS = ("erf", "tanh")  # of gelu
 _ENTRIES = 1 << 16  # bit patterns of a 16-bit format
 
 
-def _floats(*values: str) -> tuple[np.float32, ...]:
-    """fp32 constants from their exact hexadecimal form."""
+def _floats(*values: str) -> tuple[Any, ...]:
+    """fp32 constants, np.float32, from their exact hexadecimal form."""
     return tuple(np.float32(float.fromhex(value)) for value in values)
 
 
-EXP_LOWEST, EXP_HIGHEST = np.float32(-104.0), np.float32(89.0)
+# -104, 89; a float whose low bits are an integer's, so that adding it rounds to one.
+EXP_LOWEST, EXP_HIGHEST, TO_INTEGER = _floats("-0x1.a0p+6", "0x1.64p+6", "0x1.8p+23")
 (INVERSE_LN2,) = _floats("0x1.715476p+0")
 LN2_HIGH, LN2_LOW = _floats("0x1.62e430p-1", "-0x1.05c610p-29")
-TO_INTEGER = np.float32(1.5 * 2**23)  # t + this has t's nearest integer in its low bits
 # exp(r) for |r| <= ln(2) / 2, lowest power first; off by 3.1e-9 of it before rounding.
 EXP = _floats(
     *("0x1p+0", "0x1p+0", "0x1.fffffcp-2", "0x1.555492p-3", "0x1.5558aap-5"),
@@ -69,7 +69,7 @@ ERF_NEAR = _floats(
     *("0x1.06eba8p-3", "-0x1.81273ep-2", "0x1.ce2ce6p-4", "-0x1.b7f71ap-6"),
     *("0x1.53f224p-8", "-0x1.a3515ep-11", "0x1.4771fcp-14"),
 )
-ERF_EDGE, ERF_CENTRE, ERF_SATURATED = np.float32(1.0), np.float32(2.46875), np.float32(3.92)
+ERF_EDGE, ERF_CENTRE, ERF_SATURATED = _floats("0x1p+0", "0x1.3cp+1", "0x1.f5c290p+1")
 # erf(x) in x - ERF_CENTRE, for ERF_EDGE <= x < ERF_SATURATED; off by 3.1e-8.
 ERF_FAR = _floats(
     *("0x1.ffc102p-1", "0x1.4d74bap-9", "-0x1.9bb1f2p-8", "0x1.37035ap-7", "-0x1.3af370p-7"),
@@ -132,7 +132,7 @@ def each(function: Callable[[Float32], Float32], x: NDArray[Any]) -> Float32:
     return np.asarray(function(to_float32(every))[x.view(np.uint16)])
 
 
-def _horner(coefficients: tuple[np.float32, ...], x: Float32) -> Float32:
+def _horner(coefficients: tuple[Any, ...], x: Float32) -> Float32:
     """The polynomial with these coefficients, lowest power first."""
     *rest, highest = coefficients
     total: Any = highest

@@ -71,7 +71,7 @@ def silu_mul_quantize_static(x: NDArray[Any], scales: Float32, *, dialect: str =
     x: fp32, fp16 or bf16 (M, 2 * K), gate | up; scales: fp32 (1,) or (M,), finite and > 0.
     Returns s8 (M, K).
     """
-    z = silu_mul(x, check_silu_mul(x, dialect, scales))
+    z = silu_mul(x, check_silu_mul_static(x, scales, dialect))
     return quantize_static(z, scales, dialect=dialect)
 
 
@@ -95,7 +95,7 @@ def gelu_quantize_static(
     x: fp32, fp16 or bf16 (M, K); scales: fp32 (1,) or (M,), finite and > 0; form: "erf" or "tanh".
     Returns s8 (M, K).
     """
-    z = gelu_of(x, check_gelu(x, dialect, form, scales), form)
+    z = gelu_of(x, check_gelu_static(x, scales, dialect, form), form)
     return quantize_static(z, scales, dialect=dialect)
 
 
@@ -119,27 +119,47 @@ def _kept(values: Float32, x: NDArray[Any], spoken: Dialect) -> Float32:
     return to_float32(round_to(values, dtype_name(x.dtype) or ""))
 
 
-def check_silu_mul(x: Any, dialect: str, scales: Any = None) -> Dialect:
-    """x: fp32, fp16 or bf16 (M, 2 * K); scales, if given: fp32 (1,) or (M,), finite and > 0."""
-    spoken = _check(x, dialect, scales)
+def check_silu_mul(x: Any, dialect: str) -> Dialect:
+    """x: fp32, fp16 or bf16 (M, 2 * K)."""
+    _check_dialect(dialect)
+    return _check_even(x, check_quantize(x, dialect))
+
+
+def check_silu_mul_static(x: Any, scales: Any, dialect: str) -> Dialect:
+    """As `check_silu_mul`, and scales: fp32 (1,) or (M,), finite and > 0."""
+    _check_dialect(dialect)
+    return _check_even(x, check_static(x, scales, dialect))
+
+
+def check_gelu(x: Any, dialect: str, form: Any) -> Dialect:
+    """x: fp32, fp16 or bf16 (M, K); form: of FORMS."""
+    _check_dialect(dialect)
+    _check_form(form)
+    return check_quantize(x, dialect)
+
+
+def check_gelu_static(x: Any, scales: Any, dialect: str, form: Any) -> Dialect:
+    """As `check_gelu`, and scales: fp32 (1,) or (M,), finite and > 0."""
+    _check_dialect(dialect)
+    _check_form(form)
+    return check_static(x, scales, dialect)
+
+
+def _check_dialect(dialect: Any) -> None:
+    if dialect not in SPOKEN:
+        raise ValueError(f"dialect: got {dialect!r}; allowed: {', '.join(SPOKEN)}")
+
+
+def _check_form(form: Any) -> None:
+    if form not in FORMS:
+        raise ValueError(f"form: got {form!r}; allowed: {', '.join(FORMS)}")
+
+
+def _check_even(x: Any, spoken: Dialect) -> Dialect:
     columns = int(x.shape[1])
     if columns % 2:
         raise ValueError(f"x: got {columns} columns; allowed: an even number, gate | up")
     return spoken
-
-
-def check_gelu(x: Any, dialect: str, form: Any, scales: Any = None) -> Dialect:
-    """x: fp32, fp16 or bf16 (M, K); form: of FORMS; scales as above."""
-    spoken = _check(x, dialect, scales)
-    if form not in FORMS:
-        raise ValueError(f"form: got {form!r}; allowed: {', '.join(FORMS)}")
-    return spoken
-
-
-def _check(x: Any, dialect: str, scales: Any) -> Dialect:
-    if dialect not in SPOKEN:
-        raise ValueError(f"dialect: got {dialect!r}; allowed: {', '.join(SPOKEN)}")
-    return check_quantize(x, dialect) if scales is None else check_static(x, scales, dialect)
 
 
 # Kinds whose point is where z / scale lies.
@@ -148,14 +168,19 @@ _EXACT_GATE = 32.0  # silu(32) is 32
 
 
 def _gate_and_up(made: Recipe) -> NDArray[Any]:
-    """(M, 2 * K). Aimed kinds: z is what the kind says, up to a power of two; else gate, up or both
-    are of the kind, the other one normal.
+    """(M, 2 * K). Aimed kinds: z is what the kind says, exactly (silu(32) is 32), or for odd seeds
+    of "near_ties" to an ulp or so under gates of all bits; up may still round. Else gate, up or
+    both are of the kind, the other one normal.
     """
     M, K = made.dim("M"), made.dim("K")
     up = recipes.floats(made, M, K)
     if made.kind in _AIMED:
-        gate = np.full_like(up, _EXACT_GATE)
-        return np.concatenate([gate, (to_float32(up) / _EXACT_GATE).astype(up.dtype)], axis=1)
+        gate = np.full((M, K), _EXACT_GATE, np.float32)
+        if made.kind == "near_ties" and made.seed % 2:
+            gate = made.rng().uniform(0.5, 4.0, (M, K)).astype(np.float32)
+        narrow = gate.astype(up.dtype)
+        over = to_float32(up) / silu(to_float32(narrow))
+        return np.concatenate([narrow, over.astype(up.dtype)], axis=1)
     other = replace(made, seed=made.seed + 1, kind="normal" if made.seed % 3 else made.kind)
     gate = recipes.floats(other, M, K)
     return np.concatenate([gate, up] if made.seed % 3 == 1 else [up, gate], axis=1)

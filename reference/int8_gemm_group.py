@@ -40,13 +40,19 @@ from numpy.typing import NDArray
 
 from reference import recipes
 from reference.dialects import Dialect
-from reference.dialects import dialect as get_dialect
 from reference.int8_gemm import OUT
 from reference.numerics import Float32, canonical_nan, fma32, int_gemm, round_to
 from reference.op import Arg, Op, Recipe, recipe, register
-from reference.validate import FLOATS, K_MAX, check_array, check_out_dtype, check_vector
+from reference.validate import (
+    FLOATS,
+    K_MAX,
+    check_array,
+    check_dialect,
+    check_out_dtype,
+    check_vector,
+)
 
-DIALECTS = ("ieee", "vllm")
+SPOKEN = ("ieee", "vllm")
 BLOCK = 1 << 20  # results that are in float64 at a time
 
 
@@ -75,7 +81,7 @@ def check_gemm_group(
     if bias is not None:
         check_vector("bias", bias, {columns: "N, one per output channel"})
     check_out_dtype(out_dtype)
-    spoken = get_dialect(dialect_name)
+    spoken = check_dialect(dialect_name, SPOKEN)
     if spoken.k_overflow == "refuse" and depth // groups > K_MAX:
         raise ValueError(
             f"a: got groups of G = {depth // groups}; allowed in dialect {spoken.name}: at most "
@@ -212,7 +218,7 @@ GEMM_GROUP = register(
             Arg("bias", ("N",), ("fp32",), optional=True),
         ),
         outputs=(OUT,),
-        options={"dialect": DIALECTS, "out_dtype": FLOATS},
+        options={"dialect": SPOKEN, "out_dtype": FLOATS},
         work={"int8_tensor": "2*M*N*Q*G", "fp32": "4*M*N*Q"},
         build=_build,
         kinds=recipes.EPILOGUE_KINDS,

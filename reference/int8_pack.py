@@ -85,7 +85,7 @@ def _build_pack(made: Recipe) -> dict[str, Any]:
 
 def _hostile(rows: str, sizes: tuple[tuple[int, int], ...]) -> tuple[Recipe, ...]:
     return tuple(
-        recipe(kind, seed=number, K=K, **{rows: count})
+        recipe(kind, seed=number, dtype="fp32", K=K, **{rows: count})
         for number, kind in enumerate(recipes.CODE_KINDS)
         for count, K in sizes
     )

@@ -65,7 +65,7 @@ def smooth_quantize_static(
     x: fp32, fp16 or bf16 (M, K); smooth: fp32 (K,), finite and > 0; scales: fp32 (1,) or (M,),
     finite and > 0. Returns s8 (M, K).
     """
-    z = smoothed(x, smooth, check_smooth(x, smooth, dialect, scales))
+    z = smoothed(x, smooth, check_smooth_static(x, smooth, scales, dialect))
     return quantize_static(z, scales, dialect=dialect)
 
 
@@ -78,16 +78,20 @@ def smoothed(x: NDArray[Any], smooth: Float32, spoken: Dialect) -> Float32:
     return to_float32(round_to(z, dtype_name(x.dtype) or ""))
 
 
-def check_smooth(x: Any, smooth: Any, dialect: str, scales: Any = None) -> Dialect:
-    """x: fp32, fp16 or bf16 (M, K); smooth: fp32 (K,), finite and > 0; scales, if given: fp32 (1,)
-    or (M,), finite and > 0.
-    """
+def check_smooth(x: Any, smooth: Any, dialect: str) -> Dialect:
+    """x: fp32, fp16 or bf16 (M, K); smooth: fp32 (K,), finite and > 0."""
     if dialect not in SPOKEN:
         raise ValueError(f"dialect: got {dialect!r}; allowed: {', '.join(SPOKEN)}")
     spoken = check_quantize(x, dialect)
     check_vector("smooth", smooth, {int(x.shape[1]): "K, one per channel"})
     check_positive("smooth", smooth)
-    return spoken if scales is None else check_static(x, scales, dialect)
+    return spoken
+
+
+def check_smooth_static(x: Any, smooth: Any, scales: Any, dialect: str) -> Dialect:
+    """As `check_smooth`, and scales: fp32 (1,) or (M,), finite and > 0."""
+    check_smooth(x, smooth, dialect)
+    return check_static(x, scales, dialect)
 
 
 # Kinds whose point is where z / scale lies.

@@ -46,12 +46,13 @@ from reference.reductions import WARP, lane_dot
 from reference.validate import (
     FLOATS,
     check_array,
+    check_dialect,
     check_out_dtype,
     check_quantize,
     check_vector,
 )
 
-DIALECTS = ("ieee", "vllm")
+SPOKEN = ("ieee", "vllm")
 BLOCK = 1 << 14  # running values, one per result and lane, at a time: they stay in the cache
 ROWS = 16  # of x at a time
 WEIGHTS = 1 << 22  # that are in float32 at a time
@@ -63,6 +64,7 @@ def check_weight_only(
     """x: fp32, fp16 or bf16 (M, K); w_codes: s8 (N, K); w_scales: fp32 (N, Q), Q a divisor of K;
     bias: fp32 (N,) or None.
     """
+    check_dialect(dialect_name, SPOKEN)
     spoken = check_quantize(x, dialect_name)
     depth = int(x.shape[1])
     columns, other = check_array("w_codes", w_codes, ("s8",), 2)
@@ -177,7 +179,7 @@ WEIGHT_ONLY = register(
             Arg("bias", ("N",), ("fp32",), optional=True),
         ),
         outputs=(OUT,),
-        options={"dialect": DIALECTS, "out_dtype": FLOATS},
+        options={"dialect": SPOKEN, "out_dtype": FLOATS},
         work={"fp32": "2*M*N*Q*G + N*Q*G"},
         build=_build,
         kinds=KINDS,

@@ -143,6 +143,16 @@ def _azp_near_ties(rng: np.random.Generator, rows: int, columns: int, dtype: str
     return _with_ends(rng, steps * scale, low, low + width)
 
 
+def _azp_subnormal(rng: np.random.Generator, rows: int, columns: int, dtype: str) -> Float64:
+    """Ranges of 120 to 382 smallest steps, on one side of 0 or both: a scale of one step, if any,
+    under which quotients and zero points pass the codes' range.
+    """
+    steps = rng.integers(120, 383, (rows, 1)).astype(np.float64)
+    low = -np.rint(steps * rng.choice((0.0, 0.3, 1.0), (rows, 1)))
+    x = low + np.rint(steps * rng.random((rows, columns)))
+    return _with_ends(rng, x, low + steps, low) * _LIMITS[dtype][1]
+
+
 def _with_ends(rng: np.random.Generator, x: Float64, low: Float64, high: Float64) -> Float64:
     """x with the ends of its rows' ranges in two of its columns, or one end in its only one."""
     rows, columns = np.arange(x.shape[0]), x.shape[1]
@@ -177,7 +187,10 @@ _FLOATS: dict[str, Make] = {
     "negzero": _negzero,
     "constant": _constant,
 }
-_AZP = {"azp_ties": _azp_ties, "azp_near_ties": _azp_near_ties, "offset": _offset}
+_AZP = {
+    "azp_ties": _azp_ties, "azp_near_ties": _azp_near_ties, "azp_subnormal": _azp_subnormal,
+    "offset": _offset,
+}  # fmt: skip
 KINDS = tuple(_FLOATS)
 AZP_KINDS = (*KINDS, *_AZP)  # of asymmetric quantization
 CODE_KINDS = ("normal", "extremes", "saturating", "zeros", "one_hot", "ramp")

@@ -193,11 +193,14 @@ def check_epilogue(
 
 
 def _check_epilogue_vectors(
-    rows: int, columns: int, a_scales: Any, b_scales: Any, bias: Any, b_name: str = "b_scales"
+    rows: int, columns: int, a_scales: Any, b_scales: Any, bias: Any
 ) -> None:
-    if a_scales is not None:
-        check_vector("a_scales", a_scales, {1: "per-tensor", rows: "M, one per token"})
-    check_vector(b_name, b_scales, {1: "per-tensor", columns: "N, one per output channel"})
+    check_vector("a_scales", a_scales, {1: "per-tensor", rows: "M, one per token"})
+    _check_columns("b_scales", columns, b_scales, bias)
+
+
+def _check_columns(name: str, columns: int, scales: Any, bias: Any) -> None:
+    check_vector(name, scales, {1: "per-tensor", columns: "N, one per output channel"})
     if bias is not None:
         check_vector("bias", bias, {columns: "N, one per output channel"})
 
@@ -252,6 +255,6 @@ def check_linear(
     columns, depth = check_array("w_codes", w_codes, ("s8",), 2)
     _check_depth("x", int(x.shape[1]), "w_codes", depth)
     _check_overflow("x", depth, spoken)
-    _check_epilogue_vectors(int(x.shape[0]), columns, None, w_scales, bias, "w_scales")
+    _check_columns("w_scales", columns, w_scales, bias)
     check_out_dtype(out_dtype)
     return spoken

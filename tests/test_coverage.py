@@ -17,11 +17,12 @@ import pytest
 
 import emulator
 from kernels_cupy import catalogue
+from quantassay import workers
 from quantassay.calling import Calling
 from quantassay.cases import dtypes_of, options_of
 from quantassay.loading import load_wings
 from quantassay.running import outcome
-from reference import get_op
+from reference import OPS, get_op
 from reference.op import kernels
 
 WINGS = ("cupy", "numba")
@@ -51,15 +52,23 @@ class Seen:
             self.executed.setdefault(key, set()).update(ran)
         return set(fresh)
 
+    def add(self, other: Seen) -> None:
+        """Takes in what another process saw."""
+        for key, lines in other.blocks.items():
+            self.blocks.setdefault(key, set()).update(lines)
+            self.executed.setdefault(key, set()).update(other.executed[key])
+
     def missed(self, key: tuple[str, str]) -> set[int]:
         return self.blocks[key] - self.executed[key]
 
 
-def run_wing(wing: str) -> Seen:
-    """Every kernel, dialect, dtype and option; each group of inputs until nothing is missed."""
+def run_wing(wing: str, op_name: str | None = None) -> Seen:
+    """Every kernel of one op or of all, every dialect, dtype and option; each group of inputs until
+    nothing is missed.
+    """
     seen = Seen()
     emulator.coverage_reset()
-    for kernel in kernels(wing=wing):
+    for kernel in kernels(op=op_name, wing=wing):
         op = get_op(kernel.op)
         reach = importlib.import_module(f"tests.reach.{op.scheme}")
         for spoken in kernel.dialects:
@@ -84,7 +93,14 @@ def _run_group(
 
 @pytest.fixture(scope="module")
 def coverage() -> dict[str, Seen]:
-    return {wing: run_wing(wing) for wing in WINGS}
+    """By wing, found on all cores."""
+    tasks = [(wing, name) for name in OPS for wing in WINGS if kernels(op=name, wing=wing)]
+    calls = [(run_wing, task) for task in tasks]
+    found = {wing: Seen() for wing in WINGS}
+    results = workers.spread(calls, workers.cores(), None, lambda *news: None)
+    for (wing, _), seen in zip(tasks, results, strict=True):
+        found[wing].add(seen)
+    return found
 
 
 @pytest.mark.parametrize("wing", WINGS)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,8 @@ from numpy.typing import NDArray
 
 from quantassay.compare import both_nan, differing
 from quantassay.diagnosis import patterns, variants
-from quantassay.diagnosis.hypotheses import FIELDS, STAGES, hypotheses
+from quantassay.diagnosis.hypotheses import differences, fields_of, hypotheses
 from quantassay.values import show
-from reference.dialects import differences
 from reference.numerics import canonical_nan
 from reference.op import Op
 
@@ -30,6 +30,7 @@ Array = NDArray[Any]
 PAIRED = 48  # hypotheses that are tried two at a time
 PAIR_ELEMENTS = 64  # fewer elements than this can't tell pairs apart
 RICH = 4096  # elements beyond which a run only costs more time
+WORK = 1 << 18  # of one run that most pairs are refuted by: elements times what each sums over
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class _Search:
     def reproduced(self, knobs: Sequence[tuple[str, Any]]) -> bool:
         """Whether these knobs give the kernel's bytes on all evidence."""
         for one in self.evidence:
-            base = variants.settings(self.dialect, one.options.get("out_dtype", "fp32"))
+            base = variants.settings(self.op.name, self.dialect, one.options)
             made = variants.run(self.op.name, one.inputs, {**base, **dict(knobs)})
             if not self.equal(made, one):
                 return False
@@ -178,10 +179,13 @@ def _dialects(search: _Search) -> str:
     names = _matching_dialects(search)
     if not names:
         return ""
-    fields = {field for stage in STAGES.get(search.op.name, ()) for field in FIELDS[stage]}
+    fields, pairs = (
+        fields_of(search.op.name),
+        differences(search.op.name, names[0], search.dialect),
+    )
     changed = "; ".join(
         f"{field}: {theirs} where {search.dialect} has {ours}"
-        for field, (theirs, ours) in differences(names[0], search.dialect).items()
+        for field, (theirs, ours) in pairs.items()
         if field in fields or not fields
     )
     return f"the kernel speaks dialect {names[0]}, not {search.dialect} ({changed})"
@@ -190,15 +194,29 @@ def _dialects(search: _Search) -> str:
 def _pair(search: _Search) -> str:
     """Two hypotheses that reproduce everything together.
 
-    The richest failure comes first, so that most pairs are refuted by one run.
+    The richest failure that is no great work comes first: most pairs are refuted by this one run.
     """
     failing = [one for one in search.evidence if one.failing]
     if sum(one.elements for one in failing) < PAIR_ELEMENTS:
         return ""
-    richest = max(failing, key=lambda one: min(one.elements, RICH))
+    cheap = [one for one in failing if _work(search.op, one) <= WORK]
+    cheap = cheap or [min(failing, key=lambda one: _work(search.op, one))]
+    richest = max(cheap, key=lambda one: min(one.elements, RICH))
     rest = [one for one in search.evidence if one is not richest]
     ordered = replace(search, evidence=[richest, *rest])
     for a, b in combinations(hypotheses(search.op.name, search.dialect)[:PAIRED], 2):
         if not a.touches() & b.touches() and ordered.reproduced(a.knobs + b.knobs):
             return f"two things at once: the kernel {a.words}; and it {b.words}"
     return ""
+
+
+def _work(op: Op, one: Evidence) -> int:
+    """Elements times the length of what each is a sum over: input axes that no output has."""
+    kept = {side for arg in op.outputs for side in arg.shape}
+    summed = [1]
+    for arg in op.arrays():
+        array = one.inputs.get(arg.name)
+        if array is not None:
+            sides = zip(arg.shape, array.shape, strict=True)
+            summed.append(prod(length for side, length in sides if side not in kept))
+    return one.elements * max(summed)

@@ -20,6 +20,7 @@ Array = NDArray[Any]
 Settings = Mapping[str, Any]
 Rows = Callable[[int, int], NDArray[np.int64]]  # (length, other length) -> index per element
 Columns = Callable[[int], NDArray[np.bool_]]  # K -> which columns are looked at
+Groups = Callable[[int, int], NDArray[np.int64]]  # (K, Q) -> group per element
 F32 = np.float32
 
 
@@ -163,6 +164,29 @@ ROWS: dict[str, Rows] = {
     "the last": lambda n, _: np.full(n, n - 1),
     "the mirrored": lambda n, _: np.arange(n)[::-1],
     "the neighbour (i ^ 1)": lambda n, _: np.minimum(np.arange(n) ^ 1, n - 1),
+}
+
+
+def _of_group(at: Rows) -> Groups:
+    return lambda K, Q: at(Q, 1)[np.arange(K) // (K // Q)]
+
+
+def _of_element(at: Rows) -> Groups:
+    """The group that another element of the row lies in."""
+    return lambda K, Q: at(K, 1) // (K // Q)
+
+
+def _of_size(size: int) -> Groups:
+    return lambda K, Q: np.minimum(np.arange(K) // size, Q - 1)
+
+
+# Which group's scale the elements of a row take.
+GROUPS: dict[str, Groups] = {
+    **{name: _of_group(at) for name, at in ROWS.items()},
+    "that of element k + 1 (off by one)": _of_element(ROWS["the next"]),
+    "that of element k - 1 (off by one)": _of_element(ROWS["the previous"]),
+    "number k % Q (interleaved)": lambda K, Q: np.arange(K) % Q,
+    **{f"number k / {size}": _of_size(size) for size in (16, 32, 64, 128, 256)},
 }
 
 

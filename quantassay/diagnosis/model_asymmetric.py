@@ -24,11 +24,12 @@ from quantassay.diagnosis.model_rows import (
     spread,
     stored_scales,
 )
-from reference.numerics import Float32, canonical_nan, fma32, to_float32
+from reference.numerics import Float32, canonical_nan, dtype_name, fma32, to_float32
 
 F32 = np.float32
 Integers = NDArray[np.int64]
 ENDS = {"u8": (0, 255), "s8": (-128, 127)}
+OTHER = {"u8": "s8", "s8": "u8"}
 TYPES = {"u8": np.dtype(np.uint8), "s8": np.dtype(np.int8)}
 
 
@@ -39,7 +40,8 @@ def quantize(x: Array, groups: int, knobs: Settings) -> Outputs:
     scale = canonical_nan((high - low) / F32(knobs.get("levels", 255)))
     if "zero_scale" in knobs:
         scale = np.where(scale == 0, F32(knobs["zero_scale"]), scale)
-    scale = np.maximum(scale, F32(knobs.get("least_scale", 0)))
+    if "least_scale" in knobs:
+        scale = np.maximum(scale, F32(knobs["least_scale"]))
     scale = FORMATS[knobs.get("scale_format", "fp32")](scale)
     zero_point = _zero_point(low, high, scale, knobs)
     if knobs["zero"] == "code0":
@@ -72,20 +74,21 @@ def _range(wide: Float32, groups: int, knobs: Settings) -> tuple[Float32, Float3
 
 
 def _zero_point(low: Float32, high: Float32, scale: Float32, knobs: Settings) -> Integers:
-    qmin, qmax = ENDS[str(knobs.get("qmin_of", knobs["code_dtype"]))]
+    dtype = str(knobs["code_dtype"])
+    qmin, qmax = ENDS[OTHER[dtype] if knobs.get("qmin_of") == "other" else dtype]
     formula = str(knobs["zero_point"])
     rounding = str(knobs.get("zero_point_rounding", "rne"))
-    ratio = F32(low * (F32(1) / scale)) if knobs.get("zero_point_inverse") else low / scale
+    ratio: Array = low * (F32(1) / scale) if knobs.get("zero_point_inverse") else low / scale
     if "qmax" in formula:
-        found = _int32(F32(qmax) - high / scale, rounding)
+        found = _int32(np.asarray(F32(qmax) - high / scale), rounding)
     elif "qmin-rne" in formula:
         found = qmin - _int32(ratio, rounding)
     else:
-        found = _int32(F32(qmin) - ratio, rounding)
+        found = _int32(np.asarray(F32(qmin) - ratio), rounding)
     return np.clip(found, qmin, qmax) if formula.startswith("clamp") else found
 
 
-def _int32(values: Float32, rounding: str = "rne") -> Integers:
+def _int32(values: Array, rounding: str = "rne") -> Integers:
     """To the nearest integer (or as told) that int32 holds; NaN is 0."""
     whole = ROUNDINGS[rounding](values).astype(np.float64)
     return np.where(np.isnan(whole), 0, np.clip(whole, -(2.0**31), 2.0**31 - 1)).astype(np.int64)
@@ -102,6 +105,7 @@ def _codes(
     """scale, zero_point, width (max - min, where dynamic): (M, Q) or (1, Q)."""
     M, K = wide.shape
     per_element = spread(scale, M, K, knobs)
+    quotient: Array
     if multiplier == "x/s":
         quotient = wide / per_element
     elif multiplier == "x*s":
@@ -116,7 +120,7 @@ def _codes(
     return _integer(quotient, shift, knobs)
 
 
-def _integer(quotient: Float32, shift: Integers, knobs: Settings) -> Array:
+def _integer(quotient: Array, shift: Integers, knobs: Settings) -> Array:
     dtype, rounding = str(knobs["code_dtype"]), str(knobs["rounding"])
     added = knobs.get("zero_point_added", "after rounding")
     if added == "before rounding":
@@ -149,7 +153,7 @@ def dequantize(codes: Array, scales: Float32, zero_points: Array, knobs: Setting
     M, K = codes.shape
     kind = knobs.get("a_type")
     if kind == "other":
-        kind = "s8" if codes.dtype == np.uint8 else "u8"
+        kind = OTHER[str(dtype_name(codes.dtype))]
     whole = signed(codes, kind)
     scale = spread(FORMATS[knobs.get("scale_format", "fp32")](scales), M, K, knobs)
     shift = spread(zero_points.astype(np.int64), M, K, knobs, "zero_point")

@@ -20,7 +20,7 @@ from quantassay.diagnosis.model_rows import (
     quantize_rows,
     signed,
 )
-from reference.numerics import Float32, canonical_nan, to_float32
+from reference.numerics import Float32, canonical_nan, dtype_name, to_float32
 
 F32 = np.float32
 
@@ -145,7 +145,7 @@ def _gemm_azp(inputs: Inputs, knobs: Settings) -> Outputs:
     (M, K), N = a.shape, len(b)
     kind = knobs.get("a_type")
     if kind == "other":
-        kind = "s8" if a.dtype == np.uint8 else "u8"
+        kind = {"u8": "s8", "s8": "u8"}[str(dtype_name(a.dtype))]
     acc = gemm(a, b, {**knobs, "a_type": kind})
     zero_points = np.resize(inputs["zero_points"], M).astype(np.int64)
     sums = inputs["column_sums"].astype(np.int64)
@@ -173,9 +173,7 @@ def _axis(vector: Array, length: int, other: int, at: Any) -> Array:
 def _float_epilogue(exact: Float32, inputs: Inputs, knobs: Settings) -> Array:
     a, b, bias = _vectors(inputs)
     M, N = exact.shape
-    out = ORDERS[knobs["epilogue"]](
-        exact, np.resize(a, M)[:, None], np.resize(b, N)[None, :], bias
-    )
+    out = ORDERS[knobs["epilogue"]](exact, np.resize(a, M)[:, None], np.resize(b, N)[None, :], bias)
     return narrow(canonical_nan(out), str(knobs["out_dtype"]))
 
 
@@ -234,12 +232,12 @@ def _transpose(inputs: Inputs, knobs: Settings) -> Outputs:
     if how.startswith("tiles of "):  # the tiles change places, their insides do not
         size = int(how[9:])
         k, n = np.arange(K)[None, :], np.arange(N)[:, None]
-        row, column = k // size * size + n % size, n // size * size + k % size
-        inside = (row < K) & (column < N)
-        return (np.where(inside, w[row % K, column % N], w[k, n]),)
+        from_k, from_n = k // size * size + n % size, n // size * size + k % size
+        inside = (from_k < K) & (from_n < N)  # beyond: as it should be
+        return (np.where(inside, w[from_k % K, from_n % N], w[k, n]),)
     out = np.empty((N, K), w.dtype)
-    for k in range(K):
-        out[:, k] = w[k]
+    for at in range(K):
+        out[:, at] = w[at]
     return (out,)
 
 
@@ -276,7 +274,7 @@ def _pack(inputs: Inputs, knobs: Settings) -> Outputs:
 
 def _packed(inputs: Inputs, knobs: Settings) -> Outputs:
     a, packed = inputs["a"], inputs["packed"]
-    (M, K), (P, C, _) = a.shape, packed.shape
+    K, (P, C, _) = a.shape[1], packed.shape
     order = str(knobs.get("packed", "rows"))
     if order == "columns":
         pieces = packed.reshape(P, C, COLUMNS, ROWS).transpose(0, 3, 1, 2)

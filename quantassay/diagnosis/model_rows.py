@@ -151,7 +151,8 @@ def _integer(quotient: Float32, knobs: Settings) -> Array:
 
 
 def _rounder(x: Array, knobs: Settings) -> Callable[[Array], Float32]:
-    name = "fp32" if knobs["arithmetic"] == "fp32" else dtype_name(x.dtype)
+    own = knobs.get("own_dtype", dtype_name(x.dtype))
+    name = "fp32" if knobs["arithmetic"] == "fp32" else own
     return FORMATS[str(name)]
 
 

@@ -43,7 +43,7 @@ def _add(x: Array, residual: Array, knobs: Settings) -> tuple[Array, Array]:
 
 
 def _norm(x: Array, like: Array, inputs: Inputs, knobs: Settings, centred: bool) -> Float32:
-    """z of RMSNorm, or of LayerNorm (centred). x: (M, K), what is normalized; like: of x's dtype."""
+    """z of RMSNorm, or of LayerNorm (centred). x: what is normalized; like: of the op's dtype."""
     wide = to_float32(x)
     M, K = wide.shape
     order, divisor = str(knobs["reduction"]), F32(K)
@@ -90,7 +90,7 @@ def _newton(v: Float32) -> Float32:
     return np.asarray(r * (F32(1.5) - F32(0.5) * v * r * r))
 
 
-RSQRTS: dict[str, Callable[[Float32], Float32]] = {
+RSQRTS: dict[str, Callable[[Float32], Array]] = {
     "1/sqrt": lambda v: F32(1) / np.sqrt(v),
     "one rounding": lambda v: (1 / np.sqrt(v.astype(F64))).astype(F32),
     "sqrt(1/v)": lambda v: np.sqrt(F32(1) / v),
@@ -122,7 +122,8 @@ def _affine(y: Float32, x: Array, inputs: Inputs, knobs: Settings, biased: bool)
 
 def _quantized(z: Float32, inputs: Inputs, knobs: Settings) -> Outputs:
     """Codes and scales of z, or codes under the scales among the inputs."""
-    codes, scales = quantize_rows(z, inputs.get("scales"), knobs)
+    own = dtype_name(inputs["x"].dtype)
+    codes, scales = quantize_rows(z, inputs.get("scales"), {**knobs, "own_dtype": own})
     return (codes,) if "scales" in inputs else (codes, scales)
 
 

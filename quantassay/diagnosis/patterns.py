@@ -18,6 +18,13 @@ from quantassay.values import bits
 Array = NDArray[Any]
 Mask = NDArray[np.bool_]
 POISON = 0xA5  # what the emulator fills fresh memory with
+# What an output's axes are called, by their number.
+AXES: dict[int, tuple[str, ...]] = {
+    0: (),
+    1: ("row",),
+    2: ("row", "column"),
+    3: ("matrix", "row", "column"),
+}
 STEPS = (2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -32,8 +39,10 @@ class Wrong:
 
 def describe(failures: Sequence[Wrong]) -> list[str]:
     """Sentences that hold on all failures: how the values are wrong, then where they lie."""
+    axes = AXES[failures[0].got.ndim]
     facts = [words for words, test in HOW.items() if _holds(test, failures)]
-    place = next((words for words, test in _places() if _holds(test, failures)), "")
+    facts += [words for words, test in _neighbours(axes) if _holds(test, failures)]
+    place = next((words for words, test in _places(axes) if _holds(test, failures)), "")
     return facts + ([place] if place else [])
 
 
@@ -84,7 +93,7 @@ def _negated(one: Wrong) -> bool:
 def _one_step(one: Wrong) -> bool | None:
     """Integers off by 1, or floats off by one unit in the last place."""
     got, expected = _values(one)
-    if one.got.dtype.kind == "i":
+    if one.got.dtype.kind in "iu":
         return bool((np.abs(got - expected) == 1).all())
     if np.isnan(got).any() or np.isnan(expected).any():
         return False
@@ -93,7 +102,7 @@ def _one_step(one: Wrong) -> bool | None:
 
 
 def _wrapped(one: Wrong) -> bool | None:
-    if one.got.dtype.kind != "i":
+    if one.got.dtype.kind not in "iu":
         return None
     got, expected = _values(one)
     return bool((np.abs(got - expected) == 256).all())
@@ -121,19 +130,22 @@ HOW: dict[str, Callable[[Wrong], bool | None]] = {
     "every wrong element is off by one step (1 code, or 1 unit in the last place): "
     "a rounding, a contraction or the order of operations": _one_step,
     "every wrong element is off by 256: an integer wrapped": _wrapped,
-    "the wrong elements hold the values of the next row": _shifted(0, 1),
-    "the wrong elements hold the values of the previous row": _shifted(0, -1),
-    "the wrong elements hold the values of the next column": _shifted(1, 1),
-    "the wrong elements hold the values of the previous column": _shifted(1, -1),
 }
+
+
+def _neighbours(axes: Sequence[str]) -> Iterator[tuple[str, Callable[[Wrong], bool | None]]]:
+    for axis, name in enumerate(axes):
+        words = f"the wrong elements hold the values of the {{}} {name}"
+        yield words.format("next"), _shifted(axis, 1)
+        yield words.format("previous"), _shifted(axis, -1)
 
 
 # --- where they lie
 
 
-def _places() -> Iterator[tuple[str, Callable[[Wrong], bool | None]]]:
+def _places(axes: Sequence[str]) -> Iterator[tuple[str, Callable[[Wrong], bool | None]]]:
     """Regions, the narrower first."""
-    for axis, name in ((1, "column"), (0, "row")):
+    for axis, name in reversed(list(enumerate(axes))):
         yield f"all wrong elements lie in the last {name}", _last(axis)
         yield f"all wrong elements lie in the first {name}", _residue(axis, None, 0)
         for step in STEPS:

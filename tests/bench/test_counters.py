@@ -13,7 +13,7 @@ from bench import counters
 from emulator.recording import recording
 from kernels_cupy import int8_quantize
 from quantassay.loading import load_wings
-from reference.op import kernels
+from reference.op import get_op, kernels
 
 load_wings()
 KERNELS = [kernel for wing in ("cupy", "numba") for kernel in kernels(wing=wing)]
@@ -83,18 +83,31 @@ def test_no_figure_has_changed(kernel: Any) -> None:
     assert counters.compare({name: KEPT["kernels"][name]}, {name: made}) == []
 
 
-# What is to be ideal, by sectors of 32 bytes: each byte moved once, within 2%.
+# What is to be ideal, by sectors of 32 bytes: each byte moved once, within 2%. Not among them are
+# per-tensor kernels in two launches: they read x twice.
 ONCE = [
     kernel
     for kernel in KERNELS
-    if "quantize" in kernel.op and "gemm" not in kernel.op and "per_tensor" not in kernel.op
+    if ("quantize" in kernel.op or "asymmetric" in kernel.op)
+    and "gemm" not in kernel.op
+    and ("per_tensor" not in kernel.op or kernel.variant == "single_pass")
 ]
+
+
+def shared_by_rows(kernel: Any) -> int:
+    """Bytes of vectors (K,), such as a norm's weight, that every row reads anew, from L2, beyond
+    the first.
+    """
+    op = get_op(kernel.op)
+    inputs = op.build(counters.recipe_of(op, kernel))
+    vectors = [inputs[arg.name].nbytes for arg in op.arrays() if arg.shape == ("K",)]
+    return (counters.ROWS["M"] - 1) * sum(vectors)
 
 
 @pytest.mark.parametrize("kernel", ONCE, ids=[counters.name_of(kernel) for kernel in ONCE])
 def test_quantizing_kernels_move_each_byte_once(kernel: Any) -> None:
     figures = KEPT["kernels"][counters.name_of(kernel)]
-    assert figures["sectors"] * 32 <= 1.02 * figures["ideal_bytes"]
+    assert figures["sectors"] * 32 <= 1.02 * (figures["ideal_bytes"] + shared_by_rows(kernel))
 
 
 def test_the_pipelines_have_no_bank_conflict() -> None:

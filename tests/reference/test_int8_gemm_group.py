@@ -1,4 +1,4 @@
-"""GEMM with scales per group: by hand, against a scalar model, under its error bound; wrong ones."""
+"""GEMM with scales per group: by hand, by a scalar model, under its error bound; wrong ones."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def f32(*rows: list[float]) -> Any:
     return np.array(rows, np.float32)
 
 
-def built(kind: str, seed: int, **dims: int) -> dict[str, Any]:
+def built(kind: str, seed: int, **dims: Any) -> dict[str, Any]:
     return dict(OP.build(recipe(kind, seed=seed, **dims)))
 
 
@@ -117,7 +117,9 @@ def test_signs_of_zero() -> None:
 
 def test_the_order_over_groups_is_told_from_others() -> None:
     inputs = built("normal", 0, M=20, N=30, Q=16, G=32) | {"bias": None}
-    mirrored = {name: np.flip(array, axis=1).copy() for name, array in inputs.items() if name != "bias"}
+    mirrored = {
+        name: np.flip(array, axis=1).copy() for name, array in inputs.items() if name != "bias"
+    }
     assert (gemm_group(**inputs) != gemm_group(**mirrored)).mean() > 0.2
 
 
@@ -128,7 +130,9 @@ def test_sums_wrap_within_a_group_or_are_refused() -> None:
     assert gemm_group(*args, dialect="vllm") == wrapped
     for kernel in kernels(op=OP.name):
         assert np.asarray(kernel.function(*args, dialect="vllm")) == wrapped, kernel.label
-        with pytest.raises(ValueError, match=r"a: got groups of G = 131090; allowed in dialect ieee"):
+        with pytest.raises(
+            ValueError, match=r"a: got groups of G = 131090; allowed in dialect ieee"
+        ):
             kernel.function(*args, dialect="ieee")
     halves = f32([1.0, 1.0])
     assert gemm_group(deep, deep, halves, halves) == np.float32(131_090 * 128 * 128)

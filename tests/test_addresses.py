@@ -1,0 +1,41 @@
+"""Arrays that begin anywhere: every kernel of both wings gives the same bytes by narrower accesses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from quantassay.loading import load_wings
+from reference.op import Kernel, as_tuple, get_op, kernels, recipe
+
+BOUNDARY = 64
+SIZES = {"M": 48, "N": 48, "K": 48, "Q": 3, "G": 16, "B": 2, "P": 6}
+
+load_wings()
+KERNELS = [kernel for wing in ("cupy", "numba") for kernel in kernels(wing=wing)]
+
+
+def displaced(array: np.ndarray, elements: int) -> np.ndarray:
+    """A C-contiguous copy whose address is that many elements past a multiple of BOUNDARY."""
+    space = np.empty(array.size + BOUNDARY // array.itemsize + elements, array.dtype)
+    start = -space.ctypes.data % BOUNDARY // array.itemsize + elements
+    copy = space[start : start + array.size].reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda k: f"{k.op}-{k.label}")
+@pytest.mark.parametrize("elements", [1, 2, 4])
+def test_any_address(kernel: Kernel, elements: int) -> None:
+    op = get_op(kernel.op)
+    inputs = op.build(recipe(op.kinds[0], seed=1, **{s: SIZES[s] for s in op.dims}))
+    moved: dict[str, Any] = {
+        k: displaced(v, elements) if isinstance(v, np.ndarray) else v for k, v in inputs.items()
+    }
+    dialect = kernel.dialects[0]
+    expected = op.expected(inputs, dialect=dialect)
+    got = as_tuple(kernel.function(*moved.values(), dialect=dialect))
+    for one, other in zip(got, expected, strict=True):
+        assert np.asarray(one).tobytes() == other.tobytes()
