@@ -75,10 +75,12 @@ def cases(
     """
     turns = options_of(op, dialect, allowed)
     kinds = op.kinds_in(dialect)
-    fixed = [*op.hostile, *_deep(op, dialect), *(swept(op) if sweep else ())]
+    fixed = [*op.hostile, *(swept(op) if sweep else ())]
     fixed = [made for made in fixed if op.allows(made.dtype, dialect) and made.kind in kinds]
     for number, made in enumerate(fixed):
         yield Case(made, turns[number % len(turns)])
+    for made in _deep(op, dialect):  # in the finest output dtype, where a unit shows
+        yield Case(made, turns[0])
     rng = np.random.default_rng([seed, *op.name.encode()])
     for number in range(examples):
         yield Case(_draw(op, dialect, rng), turns[number % len(turns)])
@@ -122,13 +124,15 @@ def _served(dims: Sequence[str], batch: int, hidden: int, turn: int) -> dict[str
 
 def _deep(op: Op, dialect: str) -> list[Recipe]:
     """Sums that leave float32's exact integers, and int32 where the dialect wraps."""
-    summed = [arg for arg in op.inputs if "K" in arg.shape and "s8" in arg.dtypes]
-    if len(summed) < 2 or "saturating" not in op.kinds or set(op.dims) != {"M", "N", "K"}:
+    summed = [arg for arg in op.inputs if "s8" in arg.dtypes and "K" in f"{arg.shape}"]
+    if len(summed) < 2 or "saturating" not in op.kinds:
         return []
-    found = [recipe("saturating", M=2, N=3, K=K) for K in (1103, 2103)]
+    sizes = {s: n for s, n in (("M", 2), ("N", 3), ("B", 2), ("P", 1)) if s in op.dims}
+    found = [recipe("saturating", dtype="fp32", K=K, **sizes) for K in (1103, 2103)]
     if get_dialect(dialect).k_overflow == "wrap":
         K = k_limit(RANGES["s8"], RANGES["s8"]) + 18
-        found.append(recipe("saturating", M=1, N=2, K=K, seed=1))
+        once = dict.fromkeys(sizes, 1)
+        found.append(recipe("saturating", seed=1, dtype="fp32", K=K, **once))
     return found
 
 

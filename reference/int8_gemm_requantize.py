@@ -82,6 +82,10 @@ def _build(made: Recipe) -> dict[str, Any]:
     codes, vectors = build_gemm(made), build_vectors(made)
     acc = int_gemm(codes["a"], codes["b"])
     cancel(made, acc, vectors)
+    if made.kind == "ramp":  # integers over a power of two: exact ties
+        ones = [np.ones(vectors[name].size, np.float32) for name in ("a_scales", "b_scales")]
+        vectors["a_scales"], vectors["b_scales"] = ones
+        vectors["bias"] = None
     bias = vectors.pop("bias")
     value = scaled(acc, **vectors, bias=bias, spoken=get_dialect("ieee"))
     return {**codes, **vectors, "out_scale": out_scale(made, value), "bias": bias}
@@ -95,6 +99,8 @@ def out_scale(made: Recipe, value: NDArray[np.float32]) -> NDArray[np.float32]:
     magnitude = np.abs(value[np.isfinite(value)])
     amax = float(magnitude.max()) if magnitude.size else 1.0
     scale = (amax or 1.0) / 127.0 * float(rng.choice((0.5, 1.0, 2.0)))
+    if made.kind == "ramp":
+        return np.exp2(np.ceil(np.log2([max(scale, 2.0)]))).astype(np.float32)
     if made.seed % 5 == 4:
         scale = float(rng.choice((2.0**-149, 2.0**-127, 2.0**-64, 2.0**64, 3e38)))
     return np.clip(np.array([scale]), 2.0**-149, 3e38).astype(np.float32)

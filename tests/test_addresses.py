@@ -1,4 +1,4 @@
-"""Arrays that begin anywhere: every kernel of both wings gives the same bytes by narrower accesses."""
+"""Arrays that begin anywhere: every kernel gives the same bytes, by narrower accesses."""
 
 from __future__ import annotations
 

@@ -26,6 +26,11 @@ STATIC = {
 FIELDS: dict[str, dict[str, dict[str, str]]] = {
     "quantize": {
         "rounding": ROUNDING,
+        "nan_code": {
+            "zero": "gives a NaN quotient code 0",
+            "low": "gives a NaN quotient the lowest code",
+            "high": "gives a NaN quotient the highest code",
+        },
         "clamp": {
             "-127..127": "clamps to -127..127",
             "-128..127": "clamps to -128..127",
@@ -34,11 +39,6 @@ FIELDS: dict[str, dict[str, dict[str, str]]] = {
         "arithmetic": {
             "fp32": "computes scale and quotient in fp32",
             "input": "rounds scale and quotient to x's own dtype",
-        },
-        "nan_code": {
-            "zero": "gives a NaN element code 0",
-            "low": "gives a NaN element the lowest code",
-            "high": "gives a NaN element the highest code",
         },
     },
     "dynamic": {

@@ -8,9 +8,9 @@ from typing import Any
 from reference.op import Op
 from tests.reach.products import products
 
-EXTREME = (4, 9, 14, 19)  # seeds with a scale from the ends of the range
+EXTREME = (19, 4, 24)  # seeds with a scale of 2**-64 (all saturate), 3e38 and 2**-127 (no fast form)
 
 
 def inputs(op: Op, dtype: str, spoken: str) -> Iterator[Iterator[dict[str, Any]]]:
     """Groups of inputs: those of a group reach the same compilations, the likelier first."""
-    yield from products(op, dtype, seeds=(1, *EXTREME, 0))
+    yield from products(op, dtype, seeds=(1, *EXTREME))

@@ -171,7 +171,7 @@ CUDA = (
     _token("MISSING_BARRIER", "barrier is missing"),
     _token("UNINITIALISED_SHARED", "shared memory, which nobody has written"),
     # blocks of a cooperative launch
-    Planted("no_meeting", TENSOR, _tensor("NO_MEETING"), ("different bits", "a race")),
+    Planted("no_meeting", TENSOR, _tensor("NO_MEETING"), ("different bits", "race between blocks")),
     Planted("leaves_early", TENSOR, _tensor("LEAVES_EARLY"), ("deadlock between blocks",)),
     # memory
     _token("PAST_THE_ROW", "out-of-bounds load", "the end of"),

@@ -174,7 +174,7 @@ def tile_inside(w: Any) -> Any:
 
 FURTHER = (
     _numpy("dequantize_per_group", next_groups_scale, "scale of the wrong group: the next"),
-    _numpy("quantize_per_group", nan_to_zero, "NaN element code 0", dialect="vllm"),
+    _numpy("quantize_per_group", nan_to_zero, "NaN quotient code 0", dialect="vllm"),
     _numpy("quantize_per_group", nearest, "rounds to the nearest even", dialect="vllm"),
     _numpy("quantize_per_group", fp16_group_scales, "stores the scale rounded to fp16"),
     _numpy("asymmetric_static", wrong_rows_zero_point, "zero point of the wrong row", "cyclic"),
