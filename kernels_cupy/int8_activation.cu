@@ -43,7 +43,7 @@ __device__ inline Activated row_of(const Input* x, int row, int K) {
     return {x + static_cast<size_t>(row) * PARTS * K, K};
 }
 
-extern "C" __global__ void __launch_bounds__(1024) activate_rows(
+extern "C" __global__ void __launch_bounds__(1024, 1) activate_rows(
     const Input* __restrict__ x,      // INPUT (M, PARTS * K)
     signed char* __restrict__ codes,  // s8 (M, K)
     float* __restrict__ scales,       // fp32 (M,)
@@ -55,7 +55,7 @@ extern "C" __global__ void __launch_bounds__(1024) activate_rows(
 }
 
 // The scales are given, finite and > 0.
-extern "C" __global__ void __launch_bounds__(1024) activate_static(
+extern "C" __global__ void __launch_bounds__(1024, 1) activate_static(
     const Input* __restrict__ x,       // INPUT (M, PARTS * K)
     const float* __restrict__ scales,  // fp32 (S,), S = 1 or M
     signed char* __restrict__ codes,   // s8 (M, K)

@@ -1,8 +1,8 @@
 // RMSNorm and LayerNorm with INT8 output. The contract is that of reference/int8_norm.py, in the
 // dialect that the defines name: sums in "lanes of 8", every operation rounded once to fp32.
 //
-// Defines: INPUT (format of x, residual, weight, bias and sum), the dialect's <FIELD>_RULEs, VECTOR:
-// elements that go at once (chunk.cuh).
+// Defines: INPUT (format of x, residual, weight, bias and sum), the dialect's <FIELD>_RULEs, VECTOR
+// (elements that go at once, chunk.cuh).
 //
 // Geometry: blockDim = (T lanes of a row, rows of a block); one row per block where T > 32. A lane
 // keeps its chunks of a row in registers as fp32, x at first and then z, so that x is read once.
@@ -264,16 +264,16 @@ __device__ void norm_row(const Row& row, float eps, const float* given, float* s
 
 // x, residual, sum: INPUT (M, K); weight, bias: INPUT (K,); given: fp32 (1,); codes: s8 (M, K);
 // scales: fp32 (M,). Arrays that a kernel has not are null.
-#define NORM_KERNEL(NAME, NORM, GIVEN)                                                          \
-    extern "C" __global__ void __launch_bounds__(1024, KEEPS ? 0 : 1) NAME(                                    \
-        const Input* __restrict__ x, const Input* __restrict__ residual,                        \
-        const Input* __restrict__ weight, const Input* __restrict__ bias,                       \
-        const float* __restrict__ given, signed char* __restrict__ codes,                       \
-        float* __restrict__ scales, Input* __restrict__ sum, float eps, int M, int K) {         \
-        const int row = blockIdx.x * blockDim.y + threadIdx.y;                                  \
-        if (row >= M) return;                                                                   \
-        const Row arrays = {x, residual, weight, bias, sum, codes, row, K};                     \
-        norm_row<NORM, GIVEN>(arrays, eps, given, scales + row);                                \
+#define NORM_KERNEL(NAME, NORM, GIVEN)                                                           \
+    extern "C" __global__ void __launch_bounds__(1024, KEEPS ? 0 : 1) NAME(                      \
+        const Input* __restrict__ x, const Input* __restrict__ residual,                         \
+        const Input* __restrict__ weight, const Input* __restrict__ bias,                        \
+        const float* __restrict__ given, signed char* __restrict__ codes,                        \
+        float* __restrict__ scales, Input* __restrict__ sum, float eps, int M, int K) {          \
+        const int row = blockIdx.x * blockDim.y + threadIdx.y;                                   \
+        if (row >= M) return;                                                                    \
+        const Row arrays = {x, residual, weight, bias, sum, codes, row, K};                      \
+        norm_row<NORM, GIVEN>(arrays, eps, given, scales + row);                                 \
     }
 
 NORM_KERNEL(rms_norm_quantize, RMS, false)

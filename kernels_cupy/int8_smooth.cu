@@ -44,7 +44,7 @@ struct Smoothed {
     }
 };
 
-extern "C" __global__ void __launch_bounds__(1024) smooth_rows(
+extern "C" __global__ void __launch_bounds__(1024, 1) smooth_rows(
     const Input* __restrict__ x,       // INPUT (M, K)
     const float* __restrict__ smooth,  // fp32 (K,)
     signed char* __restrict__ codes,   // s8 (M, K)
@@ -57,7 +57,7 @@ extern "C" __global__ void __launch_bounds__(1024) smooth_rows(
 }
 
 // The scales are given, finite and > 0.
-extern "C" __global__ void __launch_bounds__(1024) smooth_static(
+extern "C" __global__ void __launch_bounds__(1024, 1) smooth_static(
     const Input* __restrict__ x,       // INPUT (M, K)
     const float* __restrict__ smooth,  // fp32 (K,)
     const float* __restrict__ scales,  // fp32 (S,), S = 1 or M

@@ -2,7 +2,7 @@
 //
 // Contract: chunk c of a row, its elements 8c .. 8c+7, belongs to lane c % T of its T = blockDim.x
 // lanes (whole warps, at most 32 of them). Each lane adds its elements in ascending order to one
-// value that starts at +0; row_sum joins the lanes: a butterfly over distances 16, 8, 4, 2, 1 within
+// value that starts at +0; row_sum joins the lanes: a butterfly over distances 16, 8, 4, 2, 1 in
 // each warp, then, with T > 32, the same over the warps' values, padded with +0. Every addition is
 // one fp32 rounding; addition commutes, so that every lane ends with the same bits.
 #pragma once

@@ -14,7 +14,8 @@
 // Geometry: blockDim = (threads of a row, rows of a block); a multiple of 32 threads per row, and
 // one row per block where a row takes more than 32. A thread keeps the z of its first KEPT vectors
 // in registers, so that x is read, and z computed, once where a row has at most KEPT * blockDim.x
-// vectors; what lies beyond is read and computed again, from L2.
+// vectors; what lies beyond is read and computed again, from L2. Kernels have launch bounds
+// (1024, 1): without the 1, ptxas spills to get by with 32 registers, for two blocks of 1,024.
 #pragma once
 
 #include "dialect.cuh"

@@ -19,7 +19,8 @@ import numpy as np
 
 from kernels_numba import launch
 from kernels_numba.compile import Kernel
-from kernels_numba.device import Device, cuda, load_words4, uint32, uint64
+from kernels_numba.device import Device, cuda, device, narrow, uint32, uint64
+from kernels_numba.intrinsics import load_constant4
 from kernels_numba.tile_kernels import (
     NOTHING,
     PLAIN,
@@ -32,7 +33,14 @@ from kernels_numba.tile_kernels import (
     splits_pay,
     tiled_kernel,
 )
-from kernels_numba.tile_results import Words, results, scaling
+from kernels_numba.tile_results import (
+    Words,
+    four_scaled,
+    put_each,
+    scaled_columns,
+    scaling,
+    store_four_of,
+)
 from reference.op import implements
 from reference.validate import (
     check_epilogue,
@@ -149,30 +157,34 @@ def gemm_batched_pipeline(a: Any, b: Any, *, dialect: str = "ieee") -> Any:
 # -- int8.epilogue ---------------------------------------------------------------------------------
 
 
-def _epilogue_kernel(words: Words) -> Kernel:
-    columns, put = results(words)
+def _epilogue_kernel(out_dtype: str) -> Kernel:
+    bits, store_four = narrow(out_dtype), store_four_of(out_dtype)
+
+    @device
+    def finished(given: Any, columns: Any, m: Any, sums: Any) -> Any:
+        values = four_scaled(given, columns, m, sums)
+        return bits(values[0]), bits(values[1]), bits(values[2]), bits(values[3])
 
     def dequantize_sums(acc: Device, wide: Any, given: Any, out: Device) -> None:
-        """acc: s32 (M, N); wide: whether four of its elements may be read at once; given, out: by
-        words."""
+        """acc: s32 (M, N); wide: whether rows go four elements at a time; given: tile_results.py's
+        `scaling`; out: bits (M, N)."""
         M, N = uint64(acc.shape[0]), uint64(acc.shape[1])
         n = uint64(cuda.blockIdx.y) * uint64(cuda.blockDim.x) + uint64(cuda.threadIdx.x)
         n *= uint64(4)
-        of_columns = columns(given, n, out)
+        columns = scaled_columns(given, n, out)
         m = uint64(cuda.blockIdx.x)
-        while m < M:
-            sums = (uint32(0), uint32(0), uint32(0), uint32(0))
+        while m < M and n < N:
             if wide:
-                if n < N:
-                    sums = load_words4(acc, m * N + n)
+                sums = load_constant4(acc, m * N + n)
+                store_four(out, m * N + n, finished(given, columns, m, sums))
             else:
-                sums = (
-                    uint32(acc[m, n]) if n < N else uint32(0),
+                each = (
+                    uint32(acc[m, n]),
                     uint32(acc[m, n + uint64(1)]) if n + uint64(1) < N else uint32(0),
                     uint32(acc[m, n + uint64(2)]) if n + uint64(2) < N else uint32(0),
                     uint32(acc[m, n + uint64(3)]) if n + uint64(3) < N else uint32(0),
                 )
-            put(given, of_columns, m, n, sums, out)
+                put_each(out, m, n, finished(given, columns, m, each))
             m += uint64(cuda.gridDim.x)
 
     return dequantize_sums
@@ -199,9 +211,8 @@ def epilogue(
     block = min(256, -(-N // 128) * 32)
     grid = min(M, ROWS), -(-N // (4 * block))
     wide, given = launch.aligned(acc, 4 * N, 16), scaling(a_scales, b_scales, bias, spoken)
-    constants = (("dequant", out_dtype),)
     launch.run(
-        _epilogue_kernel, constants, grid, (block,), acc, np.int32(wide), given, launch.bits(out)
+        _epilogue_kernel, (out_dtype,), grid, (block,), acc, np.int32(wide), given, launch.bits(out)
     )
     return out
 

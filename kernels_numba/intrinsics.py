@@ -146,8 +146,9 @@ store_shared4 = _effect(
 )
 # (shared address) -> 16 bytes, aligned to that.
 load_shared4 = _fetch("ld.shared.v4.b32 {$0, $1, $2, $3}, [$4];", 4, _U32)
-# (shared address, global address, bytes that are read; the rest of 16 or 4 becomes 0)
-copy_async16 = _effect("cp.async.cg.shared.global [$0], [$1], 16, $2;", _U32, _U64, _U32)
+# (shared address, global address, bytes that are read; the rest of 16 or 4 becomes 0). The wider
+# one has L2 fetch the other half of its 128-byte line too: a tile row's next stage.
+copy_async16 = _effect("cp.async.cg.shared.global.L2::128B [$0], [$1], 16, $2;", _U32, _U64, _U32)
 copy_async4 = _effect("cp.async.ca.shared.global [$0], [$1], 4, $2;", _U32, _U64, _U32)
 commit_copies = _effect("cp.async.commit_group;")
 
@@ -157,6 +158,51 @@ def wait_copies(youngest: int) -> DeviceFunction:
     return _effect(f"cp.async.wait_group {youngest};")
 
 
+
+
+def _constant(builder: Any, pointer: Value, width: int) -> Value:
+    """A load of memory that the kernel does not write: ld.global.nc."""
+    loaded = builder.load(pointer, align=width)
+    loaded.set_metadata("invariant.load", builder.module.add_metadata([]))
+    return loaded
+
+
+@intrinsic
+def load_constant(typingctx: Any, array: Any, element: Any) -> Any:
+    """Intrinsic (array that the kernel does not write, element of the flat array) -> the element."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind, dtype = signature.args[0], signature.return_type
+        data = data_of(context, builder, kind, args[0])
+        pointer = builder.gep(data, [args[1]])
+        return _constant(builder, pointer, dtype.bitwidth // 8)
+
+    return array.dtype(array, types.uint64), generate
+
+
+def _constant_words(count: int) -> DeviceFunction:
+    """Intrinsic (array that the kernel does not write, element) -> `count` uint32 in one access,
+    aligned to its width.
+    """
+    given = types.UniTuple(types.uint32, count)
+
+    @intrinsic
+    def load(typingctx: Any, array: Any, element: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            data = data_of(context, builder, signature.args[0], args[0])
+            vector = ir.VectorType(WORD, count).as_pointer()
+            pointer = builder.bitcast(builder.gep(data, [args[1]]), vector)
+            whole = _constant(builder, pointer, 4 * count)
+            parts = [builder.extract_element(whole, constant(place)) for place in range(count)]
+            return context.make_tuple(builder, given, parts)
+
+        return given(array, types.uint64), generate
+
+    return load
+
+
+load_constant1 = _constant_words(1)
+load_constant4 = _constant_words(4)
 # (global address) -> 16 bytes as other blocks' atomics left them: from L2, past this one's L1.
 load_fresh4 = _fetch("ld.global.cg.v4.b32 {$0, $1, $2, $3}, [$4];", 4, _U64)
 load_fresh = _fetch("ld.global.cg.b32 $0, [$1];", 1, _U64)

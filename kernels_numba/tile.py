@@ -29,12 +29,11 @@ from kernels_numba.device import (
     DeviceFunction,
     cuda,
     device,
-    load_words1,
-    load_words4,
     uint8,
     uint32,
     uint64,
 )
+from kernels_numba.intrinsics import load_constant, load_constant1, load_constant4
 
 DEPTH = 64  # codes of a tile row
 
@@ -90,11 +89,12 @@ def block_tile(rows: int, columns: int) -> DeviceFunction:
 @device
 def word_of_bytes(codes: Device, row: Any, at: Any, end: Any) -> Any:
     """Codes at .. at + 3 of a row as one uint32, by single bytes; 0 from `end` on."""
-    word = uint32(0)
+    word, begin = uint32(0), row * uint64(codes.shape[1])
     for byte in range(4):
         k = at + uint64(byte)
         if k < end:
-            word = uint32(word | (uint32(uint8(codes[row, k])) << uint32(8 * byte)))
+            code = uint32(uint8(load_constant(codes, begin + k)))
+            word = uint32(word | (code << uint32(8 * byte)))
     return word
 
 
@@ -105,7 +105,7 @@ def fetch_chunk(codes: Device, row: Any, last: Any, at: Any, end: Any, copy: Any
     if row < last:
         if copy == 16:
             if at < end:
-                chunk = load_words4(codes, row * uint64(codes.shape[1]) + at)
+                chunk = load_constant4(codes, row * uint64(codes.shape[1]) + at)
         else:
             chunk = (
                 fetch_word(codes, row, at, end, copy),
@@ -123,7 +123,7 @@ def fetch_word(codes: Device, row: Any, at: Any, end: Any, copy: Any) -> Any:
     if copy == 1:
         word = word_of_bytes(codes, row, at, end)
     elif at < end:
-        word = load_words1(codes, row * uint64(codes.shape[1]) + at)[0]
+        word = load_constant1(codes, row * uint64(codes.shape[1]) + at)[0]
     return word
 
 

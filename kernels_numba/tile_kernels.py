@@ -40,8 +40,8 @@ from kernels_numba.tile_dp4a import accumulator as dp4a_accumulator
 from kernels_numba.tile_dp4a import hand_over as dp4a_hand_over
 from kernels_numba.tile_mma import (
     COLUMNS,
+    MIDDLE,
     ONE_STAGE,
-    SMALL,
     Shape,
     hand_over,
     one_stage,
@@ -56,7 +56,6 @@ WORDS = DEPTH // 4
 STRIDE = SIDE + 2  # words between two k: a warp's stores hit 32 banks
 MULTIPROCESSORS = 132  # of an H200: split_k makes two blocks for each
 FEWEST = 4  # tiles of a part of K: below, filling the stages costs more than it hides
-SPLIT_ROWS = 64  # M beyond which tiles are large, and a product does more than stream its weights
 PLAIN: Words = ("sums",)
 NOTHING = (np.int32(0),)  # what plain sums need besides
 
@@ -294,23 +293,29 @@ def run_split_k(a: Any, b: Any, words: Words = PLAIN, given: Any = None, out: An
     unless those are PLAIN.
     """
     (M, K), N = a.shape, b.shape[0]
-    blocks = tiles(M, N, SMALL.rows, COLUMNS)
+    shape = split_shape(M)
+    blocks = tiles(M, N, shape.rows, COLUMNS)
     part, acc = part_of(K, blocks), launch.zeros(a, (M, N), "s32")
     told = np.uint64(M), np.int32(copy_width(a, b)), np.uint64(part)
-    grid, block = (blocks, -(-K // part)), (SMALL.threads,)
+    grid, block = (blocks, -(-K // part)), (shape.threads,)
     if words == PLAIN:
-        launch.run(split_kernel, (SMALL,), grid, block, a, b, *told, acc)
+        launch.run(split_kernel, (shape,), grid, block, a, b, *told, acc)
     else:
         tickets = launch.zeros(a, (blocks,), "s32")
         arrays = acc, tickets, given, out
-        launch.run(split_scaled_kernel, (SMALL, words), grid, block, a, b, *told, *arrays)
+        launch.run(split_scaled_kernel, (shape, words), grid, block, a, b, *told, *arrays)
     return acc
+
+
+def split_shape(rows: int) -> Shape:
+    """The tile of split_k, which is for few rows."""
+    return shape_for(min(rows, MIDDLE.rows))
 
 
 def splits_pay(a: Any, b: Any) -> bool:
     """Whether split_k cuts K for these: few rows, and tiles that leave multiprocessors idle."""
     (M, K), N = a.shape, b.shape[0]
-    return M <= SPLIT_ROWS and part_of(K, tiles(M, N, SMALL.rows, COLUMNS)) < K
+    return M <= MIDDLE.rows and part_of(K, tiles(M, N, split_shape(M).rows, COLUMNS)) < K
 
 
 def part_of(depth: int, blocks: int) -> int:

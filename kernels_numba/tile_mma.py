@@ -1,8 +1,10 @@
-"""A tile of a @ b.T by tensor cores: mma.sync m16n8k32, warps of 64 x 32 or 32 x 32 results.
+"""A tile of a @ b.T by tensor cores: mma.sync m16n8k32, tiles and their warps by M.
 
-           LARGE, 8 warps                    SMALL, 4 warps
-           64 x 32 | 64 x 32 | .. | ..       32 x 32 | 32 x 32 | .. | ..
-           64 x 32 | 64 x 32 | .. | ..
+    LARGE, 4 warps        MIDDLE, 4 warps       SMALL, 4 warps
+    64 x 64 | 64 x 64     32 x 64 | 32 x 64     32 x 32 | 32 x 32 | 32 x 32 | 32 x 32
+    64 x 64 | 64 x 64     32 x 64 | 32 x 64
+
+The larger a warp's part, the fewer bytes of shared memory it reads for each product.
 
 Contract: a stage of shared memory holds DEPTH codes of the tile's rows of a, then of b, laid out
 as tile.py says. Two ways to fill stages:
@@ -16,8 +18,8 @@ lane lie in a local array that only constant indices touch, [i][j][0..3] for 16 
 j, so in registers; i and j are unrolled in LLVM's IR, where Numba's own loops need not be.
 
 Results leave through shared memory, 16 rows of a warp at a time (`hand_over`), so that every lane
-gets four neighbouring columns and rows leave in whole sectors. Rows of STAGING words there: stores
-of two words and loads of four meet no bank twice.
+gets four neighbouring columns and rows leave in whole sectors. Rows are 8 words longer there than
+a warp is wide: stores of two words and loads of four meet no bank twice.
 """
 
 from __future__ import annotations
@@ -46,50 +48,65 @@ from kernels_numba.intrinsics import (
 )
 from kernels_numba.tile import DEPTH, fetch_chunk, tile_offset, word_of_bytes
 
-WARP_COLUMNS = 32
-ACROSS = 4  # warps side by side
-COLUMNS = ACROSS * WARP_COLUMNS
-PAIRS = WARP_COLUMNS // 8  # mma tiles across a warp
-STAGING = WARP_COLUMNS + 8  # words of a row on its way out
+COLUMNS = 128  # of every tile
+WARP_COLUMNS = 32  # of a warp, if a shape says nothing else
+PAIRS = WARP_COLUMNS // 8  # mma tiles across such a warp
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A block's tile: `rows` x COLUMNS results, by warps of `warp_rows` x WARP_COLUMNS."""
+    """A block's tile: `rows` x COLUMNS results, by warps of `warp_rows` x `warp_columns`."""
 
     name: str
     rows: int
     warp_rows: int
     stages: int
     blocks: int  # of them on a multiprocessor, for which registers are bounded
+    warp_columns: int = WARP_COLUMNS
+
+    @property
+    def across(self) -> int:
+        """Warps side by side: 2 or 4."""
+        return COLUMNS // self.warp_columns
 
     @property
     def threads(self) -> int:
-        return self.rows // self.warp_rows * ACROSS * 32
+        return self.rows // self.warp_rows * self.across * 32
+
+    @property
+    def pairs(self) -> int:
+        """mma tiles across a warp."""
+        return self.warp_columns // 8
 
     @property
     def sums(self) -> int:
         """Of a lane."""
-        return self.warp_rows // 16 * PAIRS * 4
+        return self.warp_rows // 16 * self.pairs * 4
 
     @property
     def stage_bytes(self) -> int:
         return (self.rows + COLUMNS) * DEPTH
 
     @property
+    def staging(self) -> int:
+        """Words of a row on its way out."""
+        return self.warp_columns + 8
+
+    @property
     def shared_bytes(self) -> int:
         """Of the stages, or of the results on their way out."""
-        return max(self.stages * self.stage_bytes, self.threads // 32 * 16 * STAGING * 4)
+        return max(self.stages * self.stage_bytes, self.threads // 32 * 16 * self.staging * 4)
 
 
-LARGE = Shape("128x128", rows=128, warp_rows=64, stages=3, blocks=2)
-ONE_STAGE = Shape("128x128, one stage", rows=128, warp_rows=64, stages=1, blocks=2)
+LARGE = Shape("128x128", rows=128, warp_rows=64, stages=3, blocks=2, warp_columns=64)
+MIDDLE = Shape("64x128", rows=64, warp_rows=32, stages=4, blocks=3, warp_columns=64)
 SMALL = Shape("32x128", rows=32, warp_rows=32, stages=4, blocks=4)
+ONE_STAGE = Shape("128x128, one stage", rows=128, warp_rows=64, stages=1, blocks=2)
 
 
 def shape_for(rows: int) -> Shape:
-    """The tile for M rows: at 64 and fewer, most of a LARGE one would be empty."""
-    return SMALL if rows <= 64 else LARGE
+    """The tile for M rows: the smallest that holds them, or the largest."""
+    return next((shape for shape in (SMALL, MIDDLE) if rows <= shape.rows), LARGE)
 
 
 # -- multiplying -----------------------------------------------------------------------------------
@@ -136,10 +153,10 @@ def _multiplier(shape: Shape, signed: bool) -> DeviceFunction:
 
     def half(builder: Any, data: Any, a_address: Any, b_address: Any) -> None:
         a = matrices(builder, a_address, shape.warp_rows // 16)
-        b = matrices(builder, b_address, WARP_COLUMNS // 16)
+        b = matrices(builder, b_address, shape.warp_columns // 16)
         for i in range(len(a)):
-            for j in range(PAIRS):
-                first = (i * PAIRS + j) * 4
+            for j in range(shape.pairs):
+                first = (i * shape.pairs + j) * 4
                 slots = [slot(builder, data, first + place) for place in range(4)]
                 pair = b[j // 2][j % 2 * 2 : j % 2 * 2 + 2]
                 old = [builder.load(one) for one in slots]
@@ -164,14 +181,15 @@ def _multiplier(shape: Shape, signed: bool) -> DeviceFunction:
 @cache
 def lane_places(shape: Shape) -> DeviceFunction:
     """Device function () -> (a_at, b_at) of `_multiplier`."""
-    warp_rows, a_bytes = shape.warp_rows, shape.rows * DEPTH
+    warp_rows, warp_columns, a_bytes = shape.warp_rows, shape.warp_columns, shape.rows * DEPTH
+    shift, mask = shape.across.bit_length() - 1, shape.across - 1
 
     @device
     def of_lane() -> Any:
         lane, warp = uint32(cuda.laneid), uint32(cuda.threadIdx.x) >> uint32(5)
-        down, across = warp >> uint32(2), warp & uint32(3)
+        down, across = warp >> uint32(shift), warp & uint32(mask)
         a_row = down * uint32(warp_rows) + (lane & uint32(15))
-        b_row = across * uint32(WARP_COLUMNS) + (lane & uint32(7))
+        b_row = across * uint32(warp_columns) + (lane & uint32(7))
         b_row += (lane >> uint32(4)) * uint32(8)
         a_at = tile_offset(uint32(a_row), uint32(lane >> uint32(4)))
         b_at = tile_offset(uint32(b_row), uint32((lane >> uint32(3)) & uint32(1)))
@@ -283,7 +301,7 @@ def pipelined(shape: Shape, signed: bool) -> DeviceFunction:
 def one_stage(shape: Shape) -> DeviceFunction:
     """Device function as `pipelined`, for signed codes: one stage, no copies in the background."""
     multiply, places, zero = _multiplier(shape, True), lane_places(shape), zeroed(shape.sums)
-    assert shape.rows == COLUMNS == shape.threads // 2, "a thread brings two chunks of each"
+    assert shape.rows == COLUMNS == shape.threads // 2, "a thread brings two chunks of each tile"
     half_rows, half_bytes, tile_bytes = COLUMNS // 2, COLUMNS // 2 * DEPTH, COLUMNS * DEPTH
 
     @device
@@ -327,11 +345,11 @@ def _spill(shape: Shape) -> DeviceFunction:
     """
 
     def rows(builder: Any, data: Any, i: int, address: Any) -> None:
-        for j in range(PAIRS):
+        for j in range(shape.pairs):
             for side in range(2):
-                first = (i * PAIRS + j) * 4 + 2 * side
+                first = (i * shape.pairs + j) * 4 + 2 * side
                 pair = [builder.load(slot(builder, data, first + one)) for one in range(2)]
-                offset = side * 8 * STAGING * 4 + j * 32
+                offset = side * 8 * shape.staging * 4 + j * 32
                 text = f"st.shared.v2.b32 [$0+{offset}], {{$1, $2}};"
                 assembly(builder, text, 0, [address, *pair], clobbers=True)
 
@@ -365,25 +383,29 @@ def hand_over(shape: Shape, columns: DeviceFunction, put: DeviceFunction) -> Dev
     columns, put: of tile_results.py. base: shared address that this block may write at.
     """
     spill, warp_rows, steps = _spill(shape), shape.warp_rows, shape.warp_rows // 16
+    shift, mask, warp_columns = shape.across.bit_length() - 1, shape.across - 1, shape.warp_columns
+    lane_shift, lane_mask = (warp_columns // 4).bit_length() - 1, warp_columns // 4 - 1
+    together = 32 >> lane_shift  # rows that a warp reads at once
+    parts, row_bytes = 16 // together, shape.staging * 4
 
     @device
     def hand(sums: Any, tile: Any, base: Any, given: Any, out: Device) -> None:
         lane, warp = uint32(cuda.laneid), uint32(cuda.threadIdx.x) >> uint32(5)
-        mine = uint32(base + warp * uint32(16 * STAGING * 4))
-        to = mine + (lane >> uint32(2)) * uint32(STAGING * 4) + (lane & uint32(3)) * uint32(8)
-        at = mine + (lane >> uint32(3)) * uint32(STAGING * 4) + (lane & uint32(7)) * uint32(16)
-        n = tile[4] + uint64((warp & uint32(3)) * uint32(WARP_COLUMNS))
-        n += uint64((lane & uint32(7)) * uint32(4))
-        m = tile[0] + uint64((warp >> uint32(2)) * uint32(warp_rows) + (lane >> uint32(3)))
+        mine = uint32(base + warp * uint32(16 * row_bytes))
+        to = mine + (lane >> uint32(2)) * uint32(row_bytes) + (lane & uint32(3)) * uint32(8)
+        row, quad = lane >> uint32(lane_shift), lane & uint32(lane_mask)
+        at = mine + row * uint32(row_bytes) + quad * uint32(16)
+        n = tile[4] + uint64((warp & uint32(mask)) * uint32(warp_columns) + quad * uint32(4))
+        m = tile[0] + uint64((warp >> uint32(shift)) * uint32(warp_rows) + row)
         of_columns = columns(given, n, out)
         for i in range(steps):
             spill(sums, uint32(i), uint32(to))
             cuda.syncwarp()
-            for part in range(4):
-                four = load_shared4(uint32(at + uint32(part * 4 * STAGING * 4)))
+            for part in range(parts):
+                four = load_shared4(uint32(at + uint32(part * together * row_bytes)))
                 if m < tile[1]:
                     put(given, of_columns, m, n, four, out)
-                m += uint64(4)
+                m += uint64(together)
             cuda.syncwarp()
 
     return hand

@@ -42,6 +42,7 @@ from kernels_numba.device import (
     uint64,
 )
 from kernels_numba.dialect import NO_BIAS, code_function
+from kernels_numba.intrinsics import load_constant
 from reference.dialects import Dialect
 
 Words = tuple[Any, ...]
@@ -83,7 +84,7 @@ def results(words: Words) -> tuple[DeviceFunction, DeviceFunction]:
 @device
 def entry(vector: Device, place: Any) -> Any:
     """An element of a vector, or its only one."""
-    return vector[place if uint64(vector.shape[0]) > uint64(1) else uint64(0)]
+    return load_constant(vector, place if uint64(vector.shape[0]) > uint64(1) else uint64(0))
 
 
 @device
@@ -101,10 +102,10 @@ def four_scales(vector: Device, n: Any, N: Any) -> Any:
 def four_biases(bias: Device, has_bias: Any, n: Any, N: Any) -> Any:
     """Elements n .. n + 3 of the bias; NO_BIAS beyond, and where there is none."""
     return (
-        bias[n] if has_bias and n < N else NO_BIAS,
-        bias[n + uint64(1)] if has_bias and n + uint64(1) < N else NO_BIAS,
-        bias[n + uint64(2)] if has_bias and n + uint64(2) < N else NO_BIAS,
-        bias[n + uint64(3)] if has_bias and n + uint64(3) < N else NO_BIAS,
+        load_constant(bias, n) if has_bias and n < N else NO_BIAS,
+        load_constant(bias, n + uint64(1)) if has_bias and n + uint64(1) < N else NO_BIAS,
+        load_constant(bias, n + uint64(2)) if has_bias and n + uint64(2) < N else NO_BIAS,
+        load_constant(bias, n + uint64(3)) if has_bias and n + uint64(3) < N else NO_BIAS,
     )
 
 
@@ -112,10 +113,10 @@ def four_biases(bias: Device, has_bias: Any, n: Any, N: Any) -> Any:
 def four_sums(vector: Device, n: Any, N: Any) -> Any:
     """Elements n .. n + 3 of an s32 vector; 0 beyond."""
     return (
-        vector[n] if n < N else int32(0),
-        vector[n + uint64(1)] if n + uint64(1) < N else int32(0),
-        vector[n + uint64(2)] if n + uint64(2) < N else int32(0),
-        vector[n + uint64(3)] if n + uint64(3) < N else int32(0),
+        load_constant(vector, n) if n < N else int32(0),
+        load_constant(vector, n + uint64(1)) if n + uint64(1) < N else int32(0),
+        load_constant(vector, n + uint64(2)) if n + uint64(2) < N else int32(0),
+        load_constant(vector, n + uint64(3)) if n + uint64(3) < N else int32(0),
     )
 
 
@@ -145,6 +146,20 @@ def store_four_of(out_dtype: str) -> DeviceFunction:
     return {"s32": words, "fp32": words, "fp16": halves, "bf16": halves, "s8": bytes_}[out_dtype]
 
 
+@device
+def put_each(out: Device, m: Any, n: Any, bits: Any) -> None:
+    """Four results one by one; nothing beyond out's columns."""
+    N = uint64(out.shape[1])
+    if n < N:
+        out[m, n] = bits[0]
+    if n + uint64(1) < N:
+        out[m, n + uint64(1)] = bits[1]
+    if n + uint64(2) < N:
+        out[m, n + uint64(2)] = bits[2]
+    if n + uint64(3) < N:
+        out[m, n + uint64(3)] = bits[3]
+
+
 @cache
 def put_four_of(out_dtype: str) -> DeviceFunction:
     """Device function (out, m, n, four results): one store, or up to four."""
@@ -157,14 +172,7 @@ def put_four_of(out_dtype: str) -> DeviceFunction:
             if n < N:
                 store_four(out, m * N + n, bits)
         else:
-            if n < N:
-                out[m, n] = bits[0]
-            if n + uint64(1) < N:
-                out[m, n + uint64(1)] = bits[1]
-            if n + uint64(2) < N:
-                out[m, n + uint64(2)] = bits[2]
-            if n + uint64(3) < N:
-                out[m, n + uint64(3)] = bits[3]
+            put_each(out, m, n, bits)
 
     return put
 
@@ -226,7 +234,7 @@ def four_scaled(given: Any, columns: Any, m: Any, sums: Any) -> Any:
 
 
 @device
-def _scaled_columns(given: Any, n: Any, out: Device) -> Any:
+def scaled_columns(given: Any, n: Any, out: Device) -> Any:
     N = uint64(out.shape[1])
     return four_scales(given[1], n, N), four_biases(given[2], given[3], n, N)
 
@@ -240,7 +248,7 @@ def _dequantized(out_dtype: str) -> tuple[DeviceFunction, DeviceFunction]:
         values = four_scaled(given, columns, m, sums)
         put_four(out, m, n, (bits(values[0]), bits(values[1]), bits(values[2]), bits(values[3])))
 
-    return _scaled_columns, put
+    return scaled_columns, put
 
 
 def _without_zero_point(out_dtype: str) -> tuple[DeviceFunction, DeviceFunction]:
@@ -249,7 +257,7 @@ def _without_zero_point(out_dtype: str) -> tuple[DeviceFunction, DeviceFunction]
 
     @device
     def columns(given: Any, n: Any, out: Device) -> Any:
-        return four_sums(given[6], n, uint64(out.shape[1])), _scaled_columns(given, n, out)
+        return four_sums(given[6], n, uint64(out.shape[1])), scaled_columns(given, n, out)
 
     @device
     def put(given: Any, columns: Any, m: Any, n: Any, sums: Any, out: Device) -> None:
@@ -274,9 +282,9 @@ def _requantized(spoken: Dialect) -> tuple[DeviceFunction, DeviceFunction]:
 
     @device
     def columns(given: Any, n: Any, out: Device) -> Any:
-        scale = given[5][0]
+        scale = entry(given[5], uint64(0))
         factor = libdevice.fdiv_rn(float32(1), scale) if inverts else scale
-        return factor, _scaled_columns(given, n, out)
+        return factor, scaled_columns(given, n, out)
 
     @device
     def put(given: Any, columns: Any, m: Any, n: Any, sums: Any, out: Device) -> None:

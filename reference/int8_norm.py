@@ -249,6 +249,8 @@ def _build(made: Recipe) -> dict[str, Any]:
     """
     M, K = made.dim("M"), made.dim("K")
     x, rng = recipes.floats(made, M, K), np.random.default_rng([made.seed, M, K, 1])
+    if made.kind in _TIES and made.seed % 4 < 2:
+        return _exact(made, rng)
     with np.errstate(all="ignore"):
         if made.seed % 4 == 1 and made.kind in ("normal", "one_outlier", "constant"):
             x = (to_float32(x) + np.float32(64)).astype(x.dtype)
@@ -261,6 +263,25 @@ def _build(made: Recipe) -> dict[str, Any]:
         "weight": _vector(made, rng, 1.0),
         "bias": _vector(made, rng, 0.0),
         "eps": _EPS[made.seed % len(_EPS)],
+    }
+
+
+_TIES = ("ties", "near_ties")
+
+
+def _exact(made: Recipe, rng: np.random.Generator) -> dict[str, Any]:
+    """Rows of 1 and -1, as many of each as K allows, and eps 0: both norms are the weight, but for
+    signs, and the weight is a row whose quotients lie on or beside k + 1/2.
+    """
+    M, K = made.dim("M"), made.dim("K")
+    x = rng.permuted(np.resize(np.array([1.0, -1.0], np.float32), (M, K)), axis=1)
+    zeros = np.zeros((M, K), np.float32)
+    return {
+        "x": round_to(x, made.dtype),
+        "residual": round_to(zeros, made.dtype),
+        "weight": recipes.floats(made, 1, K)[0],
+        "bias": round_to(zeros[0], made.dtype),
+        "eps": 0.0,
     }
 
 

@@ -74,7 +74,8 @@ def quantize_static(x: NDArray[Any], scales: Float32, *, dialect: str = "ieee") 
 
     x: fp32, fp16 or bf16 (M, K); scales: fp32 (1,) or (M,), finite and > 0. Returns s8 (M, K).
     """
-    return quantize_under(x, scales[:, None], check_static(x, scales, dialect))
+    spoken = check_static(x, scales, dialect)
+    return quantize_under(x, scales[:, None], spoken)
 
 
 def dequantize(

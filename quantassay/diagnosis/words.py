@@ -53,8 +53,8 @@ FIELDS: dict[str, dict[str, dict[str, str]]] = {
             "unguarded": "does not guard the zero divisor (x/0 saturates)",
         },
         "nan": {
-            "propagate": "lets a NaN into the row's amax",
-            "skip": "ignores NaN in the row's amax",
+            "propagate": "lets a NaN into amax",
+            "skip": "ignores NaN in amax",
         },
         "floor": {
             "none": "takes amax as it is, however small",
@@ -89,8 +89,8 @@ FIELDS: dict[str, dict[str, dict[str, str]]] = {
             "unguarded": "does not guard the zero scale (min/0, x/0)",
         },
         "nan": {
-            "propagate": "lets a NaN into the row's min and max",
-            "skip": "ignores NaN in the row's min and max",
+            "propagate": "lets a NaN into min and max",
+            "skip": "ignores NaN in min and max",
         },
     },
     "asymmetric static": {"static_multiplier": STATIC},

@@ -89,8 +89,9 @@ def first_matrix(a: Any, b: Any) -> Any:
     return int8_gemm.gemm_batched(a, np.repeat(b[:1], len(b), axis=0))
 
 
-def _azp(a: Any, b: Any, a_s: Any, b_s: Any, zero_points: Any, sums: Any, bias: Any) -> Any:
-    return gemm_azp(a, b, a_s, b_s, zero_points, sums, bias, dialect="vllm")
+def _azp(*args: Any) -> Any:
+    """gemm_azp of zero points that only vllm takes."""
+    return gemm_azp(*args, dialect="vllm")
 
 
 def azp_added(*args: Any) -> Any:
@@ -151,8 +152,8 @@ def columns_first(w_codes: Any) -> Any:
 
 def past_k(w_codes: Any) -> Any:
     """Fills up beyond K with the last column."""
-    N, K = w_codes.shape
-    filled = np.concatenate([w_codes, np.repeat(w_codes[:, -1:], -K % 64, axis=1)], axis=1)
+    missing = -w_codes.shape[1] % 64
+    filled = np.concatenate([w_codes, np.repeat(w_codes[:, -1:], missing, axis=1)], axis=1)
     return int8_pack.pack(np.ascontiguousarray(filled))
 
 
