@@ -66,7 +66,7 @@ MAX_THREADS = 1024
 # -- one access: four words of x, or one element ---------------------------------------------------
 
 
-def _access(dtype: str, wide: bool) -> tuple[DeviceFunction, DeviceFunction, int]:
+def access(dtype: str, wide: bool) -> tuple[DeviceFunction, DeviceFunction, int]:
     """(device function (x, at) -> words, the words that stand for none, elements per access)."""
 
     @device
@@ -88,7 +88,7 @@ def _access(dtype: str, wide: bool) -> tuple[DeviceFunction, DeviceFunction, int
     return (words, no_words, WIDE // SIZE[dtype]) if wide else (element, no_element, 1)
 
 
-def _largest(dtype: str, nan: str, wide: bool) -> DeviceFunction:
+def largest_of(dtype: str, nan: str, wide: bool) -> DeviceFunction:
     """Device function: words of an access -> bits of their largest |x|."""
     size_of = magnitude(dtype, {"propagate": False, "skip": True}[nan])
     halves = wide and SIZE[dtype] == 2
@@ -111,7 +111,7 @@ def _largest(dtype: str, nan: str, wide: bool) -> DeviceFunction:
     return split if halves else whole
 
 
-def _encoder(dtype: str, dialect: Dialect, wide: bool, multiplier: str) -> DeviceFunction:
+def encoder(dtype: str, dialect: Dialect, wide: bool, multiplier: str) -> DeviceFunction:
     """Device function: (words, codes, at, factor): stores the codes of an access."""
     code = code_function(dtype, dialect, multiplier)
 
@@ -180,9 +180,9 @@ def _given_scale(scales: Device, group: Any, inside: Any) -> Any:
 
 def _dynamic_kernel(dtype: str, dialect: Dialect, wide: bool) -> Kernel:
     """amax, scale and codes of the groups, with one read of x."""
-    load, none, per = _access(dtype, wide)
-    largest = _largest(dtype, dialect.nan, wide)
-    encode = _encoder(dtype, dialect, wide, dialect.multiplier)
+    load, none, per = access(dtype, wide)
+    largest = largest_of(dtype, dialect.nan, wide)
+    encode = encoder(dtype, dialect, wide, dialect.multiplier)
     to_float, raised = widen(dtype), floor_function(dialect)
     scale_of, factor_of = scale_function(dtype, dialect), factor_function(dialect)
 
@@ -233,8 +233,8 @@ def _dynamic_kernel(dtype: str, dialect: Dialect, wide: bool) -> Kernel:
 
 def _static_kernel(dtype: str, dialect: Dialect, wide: bool) -> Kernel:
     """Codes under given scales."""
-    load, _, per = _access(dtype, wide)
-    encode = _encoder(dtype, dialect, wide, dialect.static_multiplier)
+    load, _, per = access(dtype, wide)
+    encode = encoder(dtype, dialect, wide, dialect.static_multiplier)
     inverts = {"x/s": False, "x*(1/s)": True}[dialect.static_multiplier]
 
     def quantize_given(x: Device, scales: Device, codes: Device, size: Any, groups: Any) -> None:
@@ -317,15 +317,7 @@ def quantize_per_group(x: Any, group_size: int, *, dialect: str = "ieee") -> tup
     x: fp32, fp16 or bf16 (M, K); group_size G divides K. Returns codes s8 (M, K) and scales fp32
     (M, K // G). Raises TypeError or ValueError naming the argument (see reference/int8_group.py).
     """
-    spoken = check_quantize_per_group(x, group_size, dialect)
-    codes = launch.empty(x, x.shape, "s8")
-    scales = launch.empty(x, (x.shape[0], x.shape[1] // group_size), "fp32")
-    dtype, wide, grid, block = _plan(x, group_size)
-    launch.run(
-        _dynamic_kernel, (dtype, spoken, wide), grid, block,
-        launch.bits(x).reshape(-1), codes.reshape(-1), scales.reshape(-1), np.int32(group_size),
-    )  # fmt: skip
-    return codes, scales
+    return quantized(x, group_size, check_quantize_per_group(x, group_size, dialect))
 
 
 @implements("int8.quantize_static_per_group", wing="numba", dialects=SPOKEN)
@@ -335,14 +327,7 @@ def quantize_static_per_group(x: Any, scales: Any, *, dialect: str = "ieee") -> 
 
     x: fp32, fp16 or bf16 (M, K); scales: fp32 (1, Q) or (M, Q), finite and > 0. Returns s8 (M, K).
     """
-    spoken = check_static_per_group(x, scales, dialect)
-    codes, size = launch.empty(x, x.shape, "s8"), x.shape[1] // scales.shape[1]
-    dtype, wide, grid, block = _plan(x, size)
-    launch.run(
-        _static_kernel, (dtype, spoken, wide), grid, block,
-        launch.bits(x).reshape(-1), scales, codes.reshape(-1), np.int32(size), _groups(scales, x),
-    )  # fmt: skip
-    return codes
+    return quantized_under(x, scales, check_static_per_group(x, scales, dialect))
 
 
 @implements("int8.dequantize_per_group", wing="numba", dialects=SPOKEN)
@@ -355,6 +340,37 @@ def dequantize_per_group(
     codes: s8 (M, K); scales: fp32 (1, Q) or (M, Q). Returns out_dtype (M, K).
     """
     check_dequantize_per_group(codes, scales, dialect, out_dtype)
+    return dequantized(codes, scales, out_dtype)
+
+
+# -- launches, unchecked: a row without groups is one group (int8_quantize.py) ---------------------
+
+
+def quantized(x: Any, size: int, spoken: Dialect) -> tuple[Any, Any]:
+    """Codes s8 (M, K) and scales fp32 (M, K / size) of x (M, K)."""
+    codes = launch.empty(x, x.shape, "s8")
+    scales = launch.empty(x, (x.shape[0], x.shape[1] // size), "fp32")
+    dtype, wide, grid, block = plan(x, size)
+    launch.run(
+        _dynamic_kernel, (dtype, spoken, wide), grid, block,
+        launch.bits(x).reshape(-1), codes.reshape(-1), scales.reshape(-1), np.int32(size),
+    )  # fmt: skip
+    return codes, scales
+
+
+def quantized_under(x: Any, scales: Any, spoken: Dialect) -> Any:
+    """Codes s8 (M, K) of x (M, K) under scales fp32 (1, Q) or (M, Q)."""
+    codes, size = launch.empty(x, x.shape, "s8"), x.shape[1] // scales.shape[1]
+    dtype, wide, grid, block = plan(x, size)
+    launch.run(
+        _static_kernel, (dtype, spoken, wide), grid, block,
+        launch.bits(x).reshape(-1), scales, codes.reshape(-1), np.int32(size), _groups(scales, x),
+    )  # fmt: skip
+    return codes
+
+
+def dequantized(codes: Any, scales: Any, out_dtype: str) -> Any:
+    """Floats (M, K) of codes s8 (M, K) and scales fp32 (1, Q) or (M, Q)."""
     out, size = launch.empty(codes, codes.shape, out_dtype), codes.shape[1] // scales.shape[1]
     per = WIDE // SIZE[out_dtype]
     wide = launch.aligned(codes, size, per)
@@ -372,7 +388,7 @@ def _groups(scales: Any, x: Any) -> Any:
     return np.int32(x.shape[0] * scales.shape[1])
 
 
-def _plan(x: Any, size: int) -> tuple[str, bool, tuple[int, ...], tuple[int, ...]]:
+def plan(x: Any, size: int) -> tuple[str, bool, tuple[int, ...], tuple[int, ...]]:
     """(dtype, wide, grid, block) of kernels that read x in groups of `size`."""
     dtype = dtype_name(x.dtype)
     assert dtype is not None

@@ -135,6 +135,18 @@ def address_of(typingctx: Any, array: Any, element: Any) -> Any:
     return types.uint64(array, types.uint64), generate
 
 
+@intrinsic
+def rolled(typingctx: Any, count: Any) -> Any:
+    """Intrinsic (uint32) -> the same number, which the compiler then cannot tell: a loop that ends
+    there stays a loop.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return assembly(builder, "mov.b32 $0, $1;", 1, args)[0]
+
+    return types.uint32(types.uint32), generate
+
+
 # -- memory ----------------------------------------------------------------------------------------
 
 _U32, _U64 = types.uint32, types.uint64

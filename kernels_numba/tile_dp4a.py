@@ -22,6 +22,7 @@ from kernels_numba.intrinsics import (
     assembly,
     constant,
     data_of,
+    rolled,
     slot,
     store_shared,
 )
@@ -141,9 +142,11 @@ def hand_over(columns: DeviceFunction, put: DeviceFunction) -> DeviceFunction:
         n = tile[4] + uint64((thread & uint32(15)) * uint32(4))
         m = tile[0] + uint64((thread >> uint32(4)) * uint32(4))
         of_columns = columns(given, n, out)
-        for i in range(4):
+        i, rows = uint32(0), rolled(uint32(4))
+        while i < rows:
             if m < tile[1]:
-                put(given, of_columns, m, n, take(sums, uint32(i)), out)
+                put(given, of_columns, m, n, take(sums, i), out)
             m += uint64(1)
+            i = uint32(i + uint32(1))
 
     return hand

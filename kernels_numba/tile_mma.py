@@ -41,6 +41,7 @@ from kernels_numba.intrinsics import (
     copy_async16,
     data_of,
     load_shared4,
+    rolled,
     slot,
     store_shared,
     store_shared4,
@@ -386,7 +387,7 @@ def hand_over(shape: Shape, columns: DeviceFunction, put: DeviceFunction) -> Dev
     shift, mask, warp_columns = shape.across.bit_length() - 1, shape.across - 1, shape.warp_columns
     lane_shift, lane_mask = (warp_columns // 4).bit_length() - 1, warp_columns // 4 - 1
     together = 32 >> lane_shift  # rows that a warp reads at once
-    parts, row_bytes = 16 // together, shape.staging * 4
+    row_bytes = shape.staging * 4
 
     @device
     def hand(sums: Any, tile: Any, base: Any, given: Any, out: Device) -> None:
@@ -398,14 +399,18 @@ def hand_over(shape: Shape, columns: DeviceFunction, put: DeviceFunction) -> Dev
         n = tile[4] + uint64((warp & uint32(mask)) * uint32(warp_columns) + quad * uint32(4))
         m = tile[0] + uint64((warp >> uint32(shift)) * uint32(warp_rows) + row)
         of_columns = columns(given, n, out)
-        for i in range(steps):
-            spill(sums, uint32(i), uint32(to))
+        i, all_steps, part_bytes = uint32(0), rolled(uint32(steps)), rolled(uint32(16 * row_bytes))
+        while i < all_steps:
+            spill(sums, i, uint32(to))
             cuda.syncwarp()
-            for part in range(parts):
-                four = load_shared4(uint32(at + uint32(part * together * row_bytes)))
+            source = uint32(at)
+            while source < at + part_bytes:
+                four = load_shared4(source)
                 if m < tile[1]:
                     put(given, of_columns, m, n, four, out)
                 m += uint64(together)
+                source = uint32(source + uint32(together * row_bytes))
             cuda.syncwarp()
+            i = uint32(i + uint32(1))
 
     return hand
