@@ -39,8 +39,8 @@ Factory = Callable[..., Kernel]
 Signature = tuple[types.Type, ...]
 _ENTRY = re.compile(r"\.entry\s+([\w$]+)")
 # A variable of each function, for exceptions that PTX cannot raise: never read.
-_ENVIRONMENT = re.compile(r"^\.common \.global \.align 8 \.u64 _ZN08NumbaEnv[\w$]+;\n", re.MULTILINE)
-# Names of inlined functions in the line information: mangled, with a number by order of compilation.
+_ENVIRONMENT = re.compile(r"^\.common \.global \.align 8 \.u64 _ZN08NumbaEnv[\w$]+;\n", re.M)
+# Names of inlined functions in the line information: mangled, numbered by order of compilation.
 _INLINED = re.compile(r"(\$L__info_string\d+:\n)((?:\.b8 [\d,]+\n)+)")
 # Shared arrays, numbered likewise.
 _SHARED = re.compile(r"_cudapy_smem_\d+")
@@ -103,14 +103,9 @@ def forget() -> None:
 
 
 def _compile(kernel: Kernel, signature: Signature, cc: tuple[int, int]) -> Program:
+    options: dict[str, Any] = {"launch_bounds": launch_bounds(kernel), "lineinfo": True}
     text, _ = cuda.compile_ptx(
-        kernel,
-        types.void(*signature),
-        cc=cc,
-        opt=True,
-        fastmath=False,
-        lineinfo=True,
-        launch_bounds=launch_bounds(kernel),
+        kernel, types.void(*signature), cc=cc, opt=True, fastmath=False, **options
     )
     entry = _ENTRY.search(text)
     assert entry is not None, "Numba's PTX has one .entry"

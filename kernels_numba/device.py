@@ -22,12 +22,13 @@ from typing import Any
 import numba.cuda
 from llvmlite import ir
 from numba import types
-from numba.cuda.extending import intrinsic
+from numba.cuda import extending
 
 from kernels_numba.inlined import device
 
 # Numba's annotations describe the host's side; inside kernels these names mean something else.
 cuda: Any = numba.cuda
+intrinsic: Any = extending.intrinsic  # its annotations are those of the typing function, not a call
 libdevice: Any = cuda.libdevice
 float32: Any = types.float32
 int8: Any = types.int8

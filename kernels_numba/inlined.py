@@ -22,7 +22,7 @@ OLDEST = (8, 0)  # the target of the emulator, and the oldest GPU that has cp.as
 _OPTIONS = {"debug": False, "lineinfo": True, "fastmath": False, "forceinline": True}
 
 
-class _Inlined(CUDADispatcher):  # type: ignore[misc]
+class _Inlined(CUDADispatcher):
     """numba-cuda's dispatcher of device functions, with a fixed target."""
 
     def compile_device(self, args: Any, return_type: Any = None) -> Any:

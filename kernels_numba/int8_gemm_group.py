@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.cuda.extending import intrinsic
 
 from kernels_numba import launch
 from kernels_numba.compile import Kernel, bounded
@@ -34,6 +33,7 @@ from kernels_numba.device import (
     device,
     float32,
     int32,
+    intrinsic,
     libdevice,
     narrow,
     uint8,
@@ -44,8 +44,9 @@ from kernels_numba.tile import block_tile, tiles
 from kernels_numba.tile_dp4a import SHARED_BYTES, SUMS, THREADS, TILE
 from kernels_numba.tile_dp4a import accumulator as dp4a_accumulator
 from kernels_numba.tile_dp4a import hand_over as dp4a_hand_over
-from kernels_numba.tile_mma import COLUMNS, PAIRS, WARP_COLUMNS, Shape, hand_over, pipelined, zeroed
+from kernels_numba.tile_mma import hand_over, pipelined, zeroed
 from kernels_numba.tile_results import four_biases, put_four_of
+from kernels_numba.tile_shapes import COLUMNS, PAIRS, WARP_COLUMNS, Shape
 from reference.int8_gemm_group import check_gemm_group
 from reference.op import implements
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from numba import types
-from numba.cuda.extending import intrinsic
 
 from kernels_numba import launch
 from kernels_numba.compile import Kernel, bounded
@@ -23,6 +22,7 @@ from kernels_numba.device import (
     cuda,
     device,
     int32,
+    intrinsic,
     load_words1,
     load_words4,
     narrow,

@@ -16,14 +16,13 @@ inline assembly as CUDA's "Inline PTX Assembly" has it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.cuda.extending import intrinsic
 
-from kernels_numba.device import DeviceFunction
+from kernels_numba.device import DeviceFunction, intrinsic
 
 WORD = ir.IntType(32)
 LONG = ir.IntType(64)
@@ -153,9 +152,7 @@ _U32, _U64 = types.uint32, types.uint64
 
 # (shared address, uint32 or tuple of them): 4 and 16 bytes, aligned to that.
 store_shared = _effect("st.shared.b32 [$0], $1;", _U32, _U32)
-store_shared4 = _effect(
-    "st.shared.v4.b32 [$0], {$1, $2, $3, $4};", _U32, types.UniTuple(_U32, 4)
-)
+store_shared4 = _effect("st.shared.v4.b32 [$0], {$1, $2, $3, $4};", _U32, types.UniTuple(_U32, 4))
 # (shared address) -> 16 bytes, aligned to that.
 load_shared4 = _fetch("ld.shared.v4.b32 {$0, $1, $2, $3}, [$4];", 4, _U32)
 # (shared address, global address, bytes that are read; the rest of 16 or 4 becomes 0). The wider
@@ -170,8 +167,6 @@ def wait_copies(youngest: int) -> DeviceFunction:
     return _effect(f"cp.async.wait_group {youngest};")
 
 
-
-
 def _constant(builder: Any, pointer: Value, width: int) -> Value:
     """A load of memory that the kernel does not write: ld.global.nc."""
     loaded = builder.load(pointer, align=width)
@@ -181,7 +176,7 @@ def _constant(builder: Any, pointer: Value, width: int) -> Value:
 
 @intrinsic
 def load_constant(typingctx: Any, array: Any, element: Any) -> Any:
-    """Intrinsic (array that the kernel does not write, element of the flat array) -> the element."""
+    """Intrinsic (array that the kernel does not write, element of it, flat) -> the element."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         kind, dtype = signature.args[0], signature.return_type

@@ -12,9 +12,17 @@ from functools import cache
 from typing import Any
 
 from numba import types
-from numba.cuda.extending import intrinsic
 
-from kernels_numba.device import ALL_LANES, Device, DeviceFunction, cuda, device, int32, uint32
+from kernels_numba.device import (
+    ALL_LANES,
+    Device,
+    DeviceFunction,
+    cuda,
+    device,
+    int32,
+    intrinsic,
+    uint32,
+)
 
 KEPT = 4  # accesses that a thread keeps in registers
 THREADS, BLOCK = 1024, 128  # of a row that has a block to itself, at most; of rows that share one

@@ -1,5 +1,5 @@
-"""What the tiled GEMMs of this wing share: where a block's tile lies, how codes are fetched and laid
-out in shared memory.
+"""What the tiled GEMMs of this wing share: where a block's tile lies, how codes are fetched and
+laid out in shared memory.
 
 Contract: a (B*M, K) and b (B*N, K) are s8 or u8, B products one above the other (B = 1 but for the
 batched GEMM); out is (B*M, N). Blocks are numbered row tiles first, then column tiles, then
@@ -21,7 +21,6 @@ from functools import cache
 from typing import Any
 
 from numba import types
-from numba.cuda.extending import intrinsic
 
 from kernels_numba import launch
 from kernels_numba.device import (
@@ -29,18 +28,19 @@ from kernels_numba.device import (
     DeviceFunction,
     cuda,
     device,
+    intrinsic,
     uint8,
     uint32,
     uint64,
 )
-from kernels_numba.intrinsics import load_constant, load_constant1, load_constant4
+from kernels_numba.intrinsics import intrinsic, load_constant, load_constant1, load_constant4
 
 DEPTH = 64  # codes of a tile row
 
 
 @intrinsic
 def divide(typingctx: Any, a: Any, b: Any) -> Any:
-    """Intrinsic (uint32, uint32) -> uint32: the quotient, for b > 0 (Numba's // asks for b == 0)."""
+    """Intrinsic (uint32, uint32) -> uint32: the quotient, b > 0 (Numba's // asks for b == 0)."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.udiv(*args)

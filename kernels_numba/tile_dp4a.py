@@ -15,13 +15,13 @@ from functools import cache
 from typing import Any
 
 from numba import types
-from numba.cuda.extending import intrinsic
 
-from kernels_numba.device import Device, DeviceFunction, cuda, device, uint32, uint64
+from kernels_numba.device import Device, DeviceFunction, cuda, device, intrinsic, uint32, uint64
 from kernels_numba.intrinsics import (
     assembly,
     constant,
     data_of,
+    intrinsic,
     rolled,
     slot,
     store_shared,
@@ -85,12 +85,13 @@ def take(typingctx: Any, sums: Any, i: Any) -> Any:
 @device
 def _place(word: Any, group: Any) -> Any:
     """Byte of four rows (a group) at a word, in a tile."""
-    return uint32(word * uint32(ROW_BYTES) + (group ^ ((word >> uint32(1)) & uint32(6))) * uint32(16))
+    swizzled = group ^ ((word >> uint32(1)) & uint32(6))
+    return uint32(word * uint32(ROW_BYTES) + swizzled * uint32(16))
 
 
 @cache
 def accumulator(signed: bool, zero: DeviceFunction) -> DeviceFunction:
-    """Device function (a, b, tile, k, end, copy, base, sums): the sums of this thread over k .. end.
+    """Device function (a, b, tile, k, end, copy, base, sums): this thread's sums over k .. end.
 
     tile: what tile.block_tile gives; base: shared address of SHARED_BYTES; zero: clears sums.
     """
@@ -142,8 +143,8 @@ def hand_over(columns: DeviceFunction, put: DeviceFunction) -> DeviceFunction:
         n = tile[4] + uint64((thread & uint32(15)) * uint32(4))
         m = tile[0] + uint64((thread >> uint32(4)) * uint32(4))
         of_columns = columns(given, n, out)
-        i, rows = uint32(0), rolled(uint32(4))
-        while i < rows:
+        i = uint32(0)
+        while i < rolled(uint32(4)):
             if m < tile[1]:
                 put(given, of_columns, m, n, take(sums, i), out)
             m += uint64(1)

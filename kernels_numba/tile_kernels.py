@@ -1,14 +1,14 @@
 """The GEMM ladder's kernels, for whatever becomes of the sums, and how they are launched.
 
-Contract: every kernel gives sum over k of a[m, k] * b[n, k], in int32 that wraps, to tile_results.py
-by its words; see tile.py for the arrays' shapes. The rungs, each with what changed:
+Contract: every kernel gives sum over k of a[m, k] * b[n, k], in int32 that wraps, to
+tile_results.py by its words; see tile.py for the arrays' shapes. The rungs, each with what changed:
 
     gemm_naive       a thread per result, one product per step: 2 byte loads for each
     gemm_tiled       16 x 16 results a block, operands through shared memory as words
     gemm_dp4a        64 x 64 a block, 4 x 4 a thread in registers, four products an instruction
     gemm_mma         128 x 128 a block, tensor cores, ldmatrix; one stage
     gemm_pipeline    cp.async fills stages while others are multiplied; the tile by M
-    gemm_split_k     small M: K is split over blocks, sums meet by int32 atomics (exact in any order)
+    gemm_split_k     small M: K split over blocks, sums meet by int32 atomics, exactly
 
 With an epilogue, gemm_split_k's blocks add into a scratch matrix; the last one of a tile, which it
 knows by a ticket, reads the sums back past its L1 and scales them.
@@ -38,18 +38,9 @@ from kernels_numba.tile import DEPTH, block_tile, copy_width, fetch_word, tiles
 from kernels_numba.tile_dp4a import SHARED_BYTES, SUMS, THREADS, TILE
 from kernels_numba.tile_dp4a import accumulator as dp4a_accumulator
 from kernels_numba.tile_dp4a import hand_over as dp4a_hand_over
-from kernels_numba.tile_mma import (
-    COLUMNS,
-    MIDDLE,
-    ONE_STAGE,
-    Shape,
-    hand_over,
-    one_stage,
-    pipelined,
-    shape_for,
-    zeroed,
-)
+from kernels_numba.tile_mma import hand_over, one_stage, pipelined, zeroed
 from kernels_numba.tile_results import Words, results
+from kernels_numba.tile_shapes import COLUMNS, MIDDLE, ONE_STAGE, Shape, shape_for
 
 SIDE = 16  # of the naive and the tiled kernel's block
 WORDS = DEPTH // 4
@@ -104,7 +95,8 @@ def tiled_kernel() -> Kernel:
         at = across * uint64(4)
         k = uint64(0)
         while k < K:
-            seen_a, seen_b = K if row_a < tile[1] else uint64(0), K if row_b < tile[3] else uint64(0)
+            seen_a = K if row_a < tile[1] else uint64(0)
+            seen_b = K if row_b < tile[3] else uint64(0)
             a_tile[across * uint64(STRIDE) + down] = fetch_word(a, row_a, at, seen_a, copy)
             b_tile[across * uint64(STRIDE) + down] = fetch_word(b, row_b, at, seen_b, copy)
             cuda.syncthreads()
@@ -279,7 +271,7 @@ def run_dp4a(words: Words, a: Any, b: Any, given: tuple[Any, ...], out: Any) -> 
 def run_pipeline(
     words: Words, a: Any, b: Any, given: tuple[Any, ...], out: Any, products: int = 1
 ) -> None:
-    """As `run_dp4a`, by tensor cores. products: B, where a is (B*M, K), b (B*N, K), out (B*M, N)."""
+    """As `run_dp4a`, by tensor cores. products: B, for a (B*M, K), b (B*N, K), out (B*M, N)."""
     M, N = a.shape[0] // products, b.shape[0] // products
     shape = shape_for(M)
     constants = shape, words, a.dtype == np.int8
@@ -315,7 +307,7 @@ def split_shape(rows: int) -> Shape:
 def splits_pay(a: Any, b: Any) -> bool:
     """Whether split_k cuts K for these: few rows, and tiles that leave multiprocessors idle."""
     (M, K), N = a.shape, b.shape[0]
-    return M <= MIDDLE.rows and part_of(K, tiles(M, N, split_shape(M).rows, COLUMNS)) < K
+    return MIDDLE.rows >= M and part_of(K, tiles(M, N, split_shape(M).rows, COLUMNS)) < K
 
 
 def part_of(depth: int, blocks: int) -> int:
@@ -343,4 +335,3 @@ def run_naive(a: Any, b: Any, out: Any, products: int = 1) -> None:
     M, N = a.shape[0] // products, b.shape[0] // products
     grid = (tiles(M, N, SIDE, SIDE, products),)
     launch.run(naive_kernel, (), grid, (SIDE * SIDE,), a, b, np.uint64(M), out)
-

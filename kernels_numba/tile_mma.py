@@ -1,10 +1,4 @@
-"""A tile of a @ b.T by tensor cores: mma.sync m16n8k32, tiles and their warps by M.
-
-    LARGE, 4 warps        MIDDLE, 4 warps       SMALL, 4 warps
-    64 x 64 | 64 x 64     32 x 64 | 32 x 64     32 x 32 | 32 x 32 | 32 x 32 | 32 x 32
-    64 x 64 | 64 x 64     32 x 64 | 32 x 64
-
-The larger a warp's part, the fewer bytes of shared memory it reads for each product.
+"""A tile of a @ b.T by tensor cores, mma.sync m16n8k32, in the shapes of tile_shapes.py.
 
 Contract: a stage of shared memory holds DEPTH codes of the tile's rows of a, then of b, laid out
 as tile.py says. Two ways to fill stages:
@@ -24,14 +18,12 @@ a warp is wide: stores of two words and loads of four meet no bank twice.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from numba import types
-from numba.cuda.extending import intrinsic
 
-from kernels_numba.device import Device, DeviceFunction, cuda, device, uint32, uint64
+from kernels_numba.device import Device, DeviceFunction, cuda, device, intrinsic, uint32, uint64
 from kernels_numba.intrinsics import (
     address_of,
     assembly,
@@ -40,6 +32,7 @@ from kernels_numba.intrinsics import (
     copy_async4,
     copy_async16,
     data_of,
+    intrinsic,
     load_shared4,
     rolled,
     slot,
@@ -48,67 +41,7 @@ from kernels_numba.intrinsics import (
     wait_copies,
 )
 from kernels_numba.tile import DEPTH, fetch_chunk, tile_offset, word_of_bytes
-
-COLUMNS = 128  # of every tile
-WARP_COLUMNS = 32  # of a warp, if a shape says nothing else
-PAIRS = WARP_COLUMNS // 8  # mma tiles across such a warp
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A block's tile: `rows` x COLUMNS results, by warps of `warp_rows` x `warp_columns`."""
-
-    name: str
-    rows: int
-    warp_rows: int
-    stages: int
-    blocks: int  # of them on a multiprocessor, for which registers are bounded
-    warp_columns: int = WARP_COLUMNS
-
-    @property
-    def across(self) -> int:
-        """Warps side by side: 2 or 4."""
-        return COLUMNS // self.warp_columns
-
-    @property
-    def threads(self) -> int:
-        return self.rows // self.warp_rows * self.across * 32
-
-    @property
-    def pairs(self) -> int:
-        """mma tiles across a warp."""
-        return self.warp_columns // 8
-
-    @property
-    def sums(self) -> int:
-        """Of a lane."""
-        return self.warp_rows // 16 * self.pairs * 4
-
-    @property
-    def stage_bytes(self) -> int:
-        return (self.rows + COLUMNS) * DEPTH
-
-    @property
-    def staging(self) -> int:
-        """Words of a row on its way out."""
-        return self.warp_columns + 8
-
-    @property
-    def shared_bytes(self) -> int:
-        """Of the stages, or of the results on their way out."""
-        return max(self.stages * self.stage_bytes, self.threads // 32 * 16 * self.staging * 4)
-
-
-LARGE = Shape("128x128", rows=128, warp_rows=64, stages=3, blocks=2, warp_columns=64)
-MIDDLE = Shape("64x128", rows=64, warp_rows=32, stages=4, blocks=3, warp_columns=64)
-SMALL = Shape("32x128", rows=32, warp_rows=32, stages=4, blocks=4)
-ONE_STAGE = Shape("128x128, one stage", rows=128, warp_rows=64, stages=1, blocks=2)
-
-
-def shape_for(rows: int) -> Shape:
-    """The tile for M rows: the smallest that holds them, or the largest."""
-    return next((shape for shape in (SMALL, MIDDLE) if rows <= shape.rows), LARGE)
-
+from kernels_numba.tile_shapes import COLUMNS, Shape
 
 # -- multiplying -----------------------------------------------------------------------------------
 
@@ -260,9 +193,7 @@ def pipelined(shape: Shape, signed: bool) -> DeviceFunction:
     all_bytes, filled_first = shape.stages * stage_bytes, shape.stages - 1
 
     @device
-    def fill(
-        a: Device, b: Device, tile: Any, k: Any, end: Any, copy: Any, stage: Any
-    ) -> None:
+    def fill(a: Device, b: Device, tile: Any, k: Any, end: Any, copy: Any, stage: Any) -> None:
         if k < end:
             copy_a(a, tile[0], tile[1], k, end, copy, stage)
             copy_b(b, tile[2], tile[3], k, end, copy, uint32(stage + uint32(a_bytes)))

@@ -129,9 +129,7 @@ def store_four_of(out_dtype: str) -> DeviceFunction:
 
     @device
     def words(out: Device, at: Any, bits: Any) -> None:
-        store_words4(
-            out, at, (uint32(bits[0]), uint32(bits[1]), uint32(bits[2]), uint32(bits[3]))
-        )
+        store_words4(out, at, (uint32(bits[0]), uint32(bits[1]), uint32(bits[2]), uint32(bits[3])))
 
     @device
     def halves(out: Device, at: Any, bits: Any) -> None:

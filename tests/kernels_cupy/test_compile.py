@@ -241,10 +241,10 @@ def test_sizes_are_the_same_on_both_sides() -> None:
     assert tiling.FIXED["naive"] == tiling.FIXED["tiled"] == (side, side, (side, side))
     side, threads = constants["TILE"], (constants["TILE_THREADS"],)
     assert tiling.FIXED["dp4a"] == (side, side, threads)
-    assert (int8_linear.TILE, int8_linear.BLOCK) == (side, threads)
+    assert (side, threads) == (int8_linear.TILE, int8_linear.BLOCK)
     assert (constants["MMA_COLUMNS"], constants["DEPTH"]) == (tiling.TILE_COLUMNS, tiling.DEPTH)
     assert tiling.FIXED["mma"] == (128, tiling.TILE_COLUMNS, tiling.BLOCK)
-    assert tiling.BLOCK == (constants["MMA_THREADS"],)
+    assert (constants["MMA_THREADS"],) == tiling.BLOCK
     shapes = re.findall(r"^using Rows(\d+) = Shape<(\d+), ", sources, re.M)
     assert [int(name) for name, _ in shapes] == [int(rows) for _, rows in shapes]
     assert tuple(int(rows) for rows, _ in shapes) == tiling.TILE_ROWS

@@ -228,7 +228,9 @@ def test_cupy_arrays_launch_the_cached_cubin(gpu: FakeCupy, tmp_path: Path) -> N
     assert (name, grid, block, shared) == ("gemm_pipeline_128", (2,), (128,), 0)
     assert args[:6] == (a, b, np.uint64(0), np.uint64(0), np.uint64(0), out)
     assert all(arg.dtype == np.uint64 for arg in args[2:5])
-    assert [(int(arg), arg.dtype) for arg in args[6:]] == [(n, np.int32) for n in (130, 3, 32, 0, 0, 0)]
+    assert [(int(arg), arg.dtype) for arg in args[6:]] == [
+        (n, np.int32) for n in (130, 3, 32, 0, 0, 0)
+    ]
     (path,) = gpu.loaded
     copy = geometry.copy_width(32, a, b)
     told = int8_gemm.gemm_defines(copy)

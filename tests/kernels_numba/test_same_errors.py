@@ -2,8 +2,8 @@
 
 Contract: for each op that both wings implement, faults are made from its declaration alone, one at
 a time in an otherwise valid call: per array a wrong dtype, rank, layout, size or value, no array at
-all; per number a wrong type or value; per option an unknown word. Whatever the oracle refuses, every
-kernel refuses with the same type and message. Of something that is no array the wings say more than
+all; per number a wrong type or value; per option an unknown word. Whatever the oracle refuses,
+every kernel refuses with the same type and message. Of something that is no array the wings say more than
 the oracle, namely where arrays run: there the type and the beginning are equal, and the wings'
 messages among themselves.
 """
@@ -26,9 +26,7 @@ NUMBERS = {"int": ("3", None, 2.5, True, 0, -1, 7), "float": ("x", None, float("
 VALUES = (0.0, -1.0, np.nan, np.inf)  # of scales: 0, negative, no number, infinite
 Fault = tuple[str, dict[str, Any], dict[str, Any]]  # in words; inputs, options
 
-BOTH = sorted(
-    {one.op for one in kernels(wing="numba")} & {one.op for one in kernels(wing="cupy")}
-)
+BOTH = sorted({one.op for one in kernels(wing="numba")} & {one.op for one in kernels(wing="cupy")})
 
 
 def valid(op: Op) -> dict[str, Any]:
@@ -107,8 +105,11 @@ def same(wing: tuple[type, str] | None, oracle: tuple[type, str]) -> bool:
     if wing == oracle:
         return True
     beginning = oracle[1].partition("; allowed: a NumPy or CuPy array")
-    return wing is not None and wing[0] is oracle[0] and bool(beginning[1]) and (
-        wing[1].startswith(f"{beginning[0]}; allowed: a NumPy array")
+    return (
+        wing is not None
+        and wing[0] is oracle[0]
+        and bool(beginning[1])
+        and (wing[1].startswith(f"{beginning[0]}; allowed: a NumPy array"))
     )
 
 
