@@ -16,7 +16,7 @@ inline assembly as CUDA's "Inline PTX Assembly" has it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import ir

@@ -33,7 +33,7 @@ from kernels_numba.device import (
     uint32,
     uint64,
 )
-from kernels_numba.intrinsics import intrinsic, load_constant, load_constant1, load_constant4
+from kernels_numba.intrinsics import load_constant, load_constant1, load_constant4
 
 DEPTH = 64  # codes of a tile row
 

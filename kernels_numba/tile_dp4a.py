@@ -21,7 +21,6 @@ from kernels_numba.intrinsics import (
     assembly,
     constant,
     data_of,
-    intrinsic,
     rolled,
     slot,
     store_shared,

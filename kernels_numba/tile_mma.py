@@ -32,7 +32,6 @@ from kernels_numba.intrinsics import (
     copy_async4,
     copy_async16,
     data_of,
-    intrinsic,
     load_shared4,
     rolled,
     slot,

@@ -151,7 +151,7 @@ from kernels_numba import compile
 from reference import kernels
 assert compile._memory == {}
 assert list(pathlib.Path(os.environ["QUANTASSAY_CACHE"]).rglob("*.ptx")) == []
-assert len(kernels(wing="numba")) == 11
+assert len(kernels(wing="numba")) > 40
 """
     root = Path(kernels_numba.__file__).parents[1]
     environment = {"QUANTASSAY_CACHE": str(tmp_path / "none"), "PYTHONPATH": str(root)}

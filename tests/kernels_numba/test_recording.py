@@ -20,11 +20,11 @@ def test_a_recording_holds_every_launch_in_order() -> None:
     w, scales = np.ones((2, 64), np.int8), np.ones(2, np.float32)
     with recording() as session:
         linear_unfused(X, w, scales)
-    names = ["quantize_rows", "gemm_tiled", "dequantize_sums"]
+    names = ["quantize_groups", "gemm_pipeline", "dequantize_sums"]
     assert [launch.kernel for launch in session.launches] == names
     assert {launch.wing for launch in session.launches} == {"numba"}
-    assert session.launches[0].grid == (3, 1, 1)
-    assert session.launches[1].block == (16, 16, 1)
+    assert session.launches[0].block == (8, 16, 1)  # 16 accesses of a row, for 16 rows
+    assert session.launches[1].grid == (1, 1, 1)
     assert session.instructions == sum(one.stats.instructions for one in session.launches) > 0
 
 
@@ -75,7 +75,7 @@ def test_every_public_function_runs_in_its_range(domain: Domain) -> None:
     assert domain.ranges == [
         ("int8.linear numba/unfused", "M=3 K=64 N=2 fp32", 3 * 64 * 4 + 2 * 64 + 8 + 3 * 2 * 2),
         ("int8.quantize_per_token numba", "M=3 K=64 fp32", 3 * 64 * 5 + 12),
-        ("int8.gemm numba/tiled", "M=3 K=64 N=2 s8", 5 * 64 + 3 * 2 * 4),
+        ("int8.gemm numba/pipeline", "M=3 K=64 N=2 s8", 5 * 64 + 3 * 2 * 4),
         ("int8.epilogue numba", "M=3 N=2 s32", 24 + 12 + 8 + 3 * 2 * 2),
     ]
     assert domain.depth == 0

@@ -3,9 +3,9 @@
 Contract: for each op that both wings implement, faults are made from its declaration alone, one at
 a time in an otherwise valid call: per array a wrong dtype, rank, layout, size or value, no array at
 all; per number a wrong type or value; per option an unknown word. Whatever the oracle refuses,
-every kernel refuses with the same type and message. Of something that is no array the wings say more than
-the oracle, namely where arrays run: there the type and the beginning are equal, and the wings'
-messages among themselves.
+every kernel refuses with the same type and message. Of something that is no array the wings say
+more than the oracle, namely where arrays run: there the type and the beginning are equal, and the
+wings' messages among themselves.
 """
 
 from __future__ import annotations

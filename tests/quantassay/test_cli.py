@@ -111,7 +111,7 @@ def test_json_goes_to_a_file_beside_the_table(file: str, tmp_path: Path) -> None
     [
         (
             ["--op", "int8.gem"],
-            "op: got 'int8.gem'; known: int8.dequantize, int8.epilogue, ",
+            "op: got 'int8.gem'; known: int8.add_rms_norm_quantize, ",
         ),
         (["--wing", "cuda"], "wing: got 'cuda'; known: ambiguous, cupy, numba, right, wrong"),
         (["--dialect", "iee"], "dialect: got 'iee'; known: article_cuda, article_torch, ieee, vl"),
@@ -165,7 +165,8 @@ def test_a_wing_is_checked_beside_a_file_when_it_is_named(file: str) -> None:
     done = quantassay("check", "--kernels", file, *words, "--examples", "0", "--json")
     assert done.returncode == 0
     checks = {(one["wing"], one["variant"]) for one in json.loads(done.stdout)["checks"]}
-    assert checks == {("numba", "naive"), ("numba", "tiled"), ("right", "")}
+    assert checks > {("numba", "naive"), ("numba", "pipeline"), ("right", "")}
+    assert {wing for wing, _ in checks} == {"numba", "right"}
 
 
 def test_any_number_of_workers_gives_the_same(file: str) -> None:
