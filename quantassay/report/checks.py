@@ -81,7 +81,7 @@ def check_layers(
     done = 0
     for dialect in dialects:
         spoken = [kernel for kernel, name in pairs if name == dialect]
-        for case in cases(layers, dialect):
+        for case in cases(layers, dialect, {kernel.op for kernel in spoken}):
             for kernel in spoken:
                 if kernel.op != case.op.name:
                     continue

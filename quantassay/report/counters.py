@@ -43,7 +43,8 @@ def counters(
     for number, kernel in enumerate(pool, 1):
         dialect = next((d for d in EXHIBITED if d in kernel.dialects), kernel.dialects[0])
         if dialect not in by_dialect:
-            found = {case.op.name: case for case in reversed(list(cases(few, dialect)))}
+            ops = {one.op for one in pool}
+            found = {case.op.name: case for case in reversed(list(cases(few, dialect, ops)))}
             by_dialect[dialect] = found
         if kernel.op in by_dialect[dialect]:
             row = _count(kernel, dialect, by_dialect[dialect][kernel.op])

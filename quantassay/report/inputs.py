@@ -7,7 +7,7 @@ an earlier op gave, so that every kernel meets real data alone and not another k
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,20 +41,27 @@ class Case:
         return sum(array.size for array in self.expected)
 
 
-def cases(layers: Sequence[Layer], dialect: str) -> Iterator[Case]:
-    """Every op that a layer feeds, on every layer, in one dialect.
+def cases(
+    layers: Sequence[Layer], dialect: str, wanted: Collection[str] | None = None
+) -> Iterator[Case]:
+    """Every op that a layer feeds (or of those the wanted ones), on every layer, in one dialect.
 
     Dtypes turn with the layer through those that the dialect accepts, for inputs and outputs
     alike, except in the exhibited dialects: fp16 throughout. Other options turn with the layer too.
     """
     allowed = ("fp16",) if dialect in EXHIBITED else DIALECTS[dialect].inputs
     for number, layer in enumerate(layers):
-        yield from _layer_cases(layer, dialect, allowed[number % len(allowed)], number)
+        dtype = allowed[number % len(allowed)]
+        for case in _layer_cases(layer, dialect, dtype, number, wanted):
+            if wanted is None or case.op.name in wanted:
+                yield case
 
 
-def _layer_cases(layer: Layer, dialect: str, dtype: str, turn: int) -> Iterator[Case]:
+def _layer_cases(
+    layer: Layer, dialect: str, dtype: str, turn: int, wanted: Collection[str] | None
+) -> Iterator[Case]:
     pool = tensors(layer, dtype, dialect)
-    for op in _ready(set(pool), dialect):
+    for op in _needed(_ready(set(pool), dialect), wanted):
         inputs = {arg.name: pool[key] for arg, key in zip(op.inputs, op.takes, strict=True)}
         options = {name: values[turn % len(values)] for name, values in op.options.items()}
         options["dialect"] = dialect
@@ -104,6 +111,17 @@ def _ready(known: set[str], dialect: str) -> list[Op]:
             known |= set(op.gives)
         order += fit
     return order
+
+
+def _needed(order: Sequence[Op], wanted: Collection[str] | None) -> list[Op]:
+    """The wanted ops and those whose results they take, directly or not."""
+    keys: set[str] = set()
+    found: list[Op] = []
+    for op in reversed(order):
+        if wanted is None or op.name in wanted or keys & set(op.gives):
+            keys |= set(op.takes)
+            found.append(op)
+    return found[::-1]
 
 
 def fed(layer: Layer, dialect: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -68,6 +69,37 @@ def test_the_entry_takes_as_many_parameters_as_flatten_gives() -> None:
     found = compiler.program(doubled, (), (types.int8[:, ::1], types.int8[:, ::1]))
     assert found.ptx.split(")", 1)[0].count(".param") == 2 * len(launch.flatten(x))
     assert found.name == "kernel"
+
+
+VECTOR = types.int32[::1]
+
+
+def summed() -> Callable[..., None]:
+    @compiler.bounded(64, 2)
+    def kernel(given: Any, y: Any) -> None:
+        x, offsets, factor = given
+        i = cuda.threadIdx.x
+        if i < x.shape[0]:
+            y[i] = x[i] * factor + offsets[0] + offsets[1]
+
+    return kernel
+
+
+def test_tuples_reach_kernels_member_by_member() -> None:
+    x, y = np.arange(5, dtype=np.int32), np.zeros(5, np.int32)
+    launch.run(summed, (), (1,), (32,), (x, (np.int32(3), np.int32(4)), np.int32(2)), y)
+    assert np.array_equal(y, 2 * x + 7)
+    assert launch.flatten((x, (np.int32(3),)))[-1] == 3
+
+
+def test_launch_bounds_and_names_in_the_ptx_do_not_depend_on_what_was_compiled_before() -> None:
+    given = types.Tuple((VECTOR, types.UniTuple(types.int32, 2), types.int32))
+    texts = {compiler._compile(summed(), (given, VECTOR), (8, 0)).ptx for _ in range(2)}
+    assert len(texts) == 1
+    (text,) = texts
+    assert ".maxntid 64, 1, 1" in text
+    assert ".minnctapersm 2" in text
+    assert not re.search(r"_Z|NumbaEnv|\bcall\b", text)
 
 
 # -- the cache -------------------------------------------------------------------------------------

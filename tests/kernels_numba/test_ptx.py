@@ -188,3 +188,10 @@ def test_loops_over_results_stay_loops() -> None:
     numba, cupy = pipeline(LARGE), cupy_pipeline()
     assert opcodes(numba)["cvt.rn.f16.f32"] == 4
     assert opcodes(cupy)["cvt.rn.f16.f32"] > 8
+
+
+def test_shared_memory_and_stores_are_those_of_the_table() -> None:
+    numba, cupy = pipeline(LARGE), cupy_pipeline()
+    assert ".shared .align 128 .b8 shared_0[49152]" in numba
+    assert "st.global.v2.u32" in numba
+    assert "st.global.v4.u32" in cupy

@@ -55,8 +55,8 @@ def _numbers(arg: Arg) -> Iterator[tuple[str, Any]]:
 
 
 def _arrays(arg: Arg, array: Any) -> Iterator[tuple[str, Any]]:
-    for value in (None, [1.0], "text", 3):
-        yield f"{type(value).__name__}", value
+    for other in (None, [1.0], "text", 3):
+        yield type(other).__name__, other
     if array is None:
         array = np.ones([SIZES[str(side)] for side in arg.shape], np.float32)
     yield "float64", array.astype(np.float64)
