@@ -13,7 +13,7 @@ import numpy as np
 from kernels_cupy.configuration import COPIES, Configuration
 from kernels_cupy.geometry import ceil_div, copy_width
 from kernels_cupy.launch import empty, kernel, run
-from reference.int8_pack import CHUNK, DIALECTS, PANEL, PIECE, check_pack, check_transpose
+from reference.int8_pack import CHUNK, PANEL, PIECE, check_pack, check_transpose
 
 SOURCE = "int8_pack.cu"
 SIDE, THREADS = 64, 256  # of transpose's tile; of both kernels' blocks
@@ -24,7 +24,7 @@ def defines(copy: int) -> dict[str, int]:
     return {"COPY": copy}
 
 
-@kernel("int8.transpose", dialects=DIALECTS)
+@kernel("int8.transpose")
 def transpose(w: Any, *, dialect: str = "ieee") -> Any:
     """w: s8 (K, N). Returns s8 (N, K)."""
     check_transpose(w, dialect)
@@ -37,7 +37,7 @@ def transpose(w: Any, *, dialect: str = "ieee") -> Any:
     return out
 
 
-@kernel("int8.pack", dialects=DIALECTS)
+@kernel("int8.pack")
 def pack(w_codes: Any, *, dialect: str = "ieee") -> Any:
     """w_codes: s8 (N, K), N % 8 == 0. Returns s8 (N / 8, ceil(K / 64), 512)."""
     check_pack(w_codes, dialect)

@@ -26,7 +26,7 @@ from kernels_numba.device import (
     uint64,
 )
 from kernels_numba.tile import copy_width, divide, fetch_chunk, fetch_word
-from reference.int8_pack import CHUNK, DIALECTS, PANEL, PIECE, check_pack, check_transpose
+from reference.int8_pack import CHUNK, PANEL, PIECE, check_pack, check_transpose
 from reference.op import implements
 
 SIDE, THREADS = 64, 256  # of transpose's tile; of both kernels' blocks
@@ -108,7 +108,7 @@ def _pack_kernel() -> Kernel:
     return pack
 
 
-@implements("int8.transpose", wing="numba", dialects=DIALECTS)
+@implements("int8.transpose", wing="numba")
 @launch.entry("int8.transpose")
 def transpose(w: Any, *, dialect: str = "ieee") -> Any:
     """w: s8 (K, N). Returns s8 (N, K)."""
@@ -121,7 +121,7 @@ def transpose(w: Any, *, dialect: str = "ieee") -> Any:
     return out
 
 
-@implements("int8.pack", wing="numba", dialects=DIALECTS)
+@implements("int8.pack", wing="numba")
 @launch.entry("int8.pack")
 def pack(w_codes: Any, *, dialect: str = "ieee") -> Any:
     """w_codes: s8 (N, K), N % 8 == 0. Returns s8 (N / 8, ceil(K / 64), 512)."""

@@ -23,11 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reference import recipes
+from reference.dialects import DIALECTS
+from reference.dialects import dialect as get_dialect
 from reference.op import Arg, Op, Recipe, recipe, register
-from reference.validate import check_array, check_dialect
+from reference.validate import check_array
 
 Codes = NDArray[np.int8]
-DIALECTS = ("ieee",)
 PANEL, CHUNK = 8, 64  # rows and columns of a piece
 PIECE = PANEL * CHUNK
 
@@ -35,7 +36,7 @@ PIECE = PANEL * CHUNK
 def check_transpose(w: Any, dialect_name: str) -> None:
     """w: s8 (K, N)."""
     check_array("w", w, ("s8",), 2)
-    check_dialect(dialect_name, DIALECTS)
+    get_dialect(dialect_name)
 
 
 def check_pack(w_codes: Any, dialect_name: str) -> None:
@@ -45,7 +46,7 @@ def check_pack(w_codes: Any, dialect_name: str) -> None:
         raise ValueError(
             f"w_codes: got N = {rows} (its first axis); allowed: a multiple of {PANEL}"
         )
-    check_dialect(dialect_name, DIALECTS)
+    get_dialect(dialect_name)
 
 
 def transpose(w: Codes, *, dialect: str = "ieee") -> Codes:
@@ -98,7 +99,7 @@ TRANSPOSE = register(
         contract="out[n, k] = w[k, n]",
         inputs=(Arg("w", ("K", "N"), ("s8",)),),
         outputs=(Arg("out", ("N", "K"), ("s8",)),),
-        options={"dialect": DIALECTS},
+        options={"dialect": tuple(DIALECTS)},
         work={},
         build=_build_transpose,
         kinds=recipes.CODE_KINDS,
@@ -115,7 +116,7 @@ PACK = register(
         contract="8 x 64 pieces of a K-major weight, each 512 bytes in lane order; zeros beyond K",
         inputs=(Arg("w_codes", ("8*P", "K"), ("s8",)),),
         outputs=(Arg("packed", ("P", "(K+63)//64", PIECE), ("s8",)),),
-        options={"dialect": DIALECTS},
+        options={"dialect": tuple(DIALECTS)},
         work={},
         build=_build_pack,
         kinds=recipes.CODE_KINDS,

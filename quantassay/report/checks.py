@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench.workloads import Layer
+from emulator.recording import recording
 from quantassay import devices
 from quantassay.calling import Calling
 from quantassay.cases import cases as engine_cases
@@ -32,7 +33,8 @@ HOSTILE_OUT = {"ieee": "fp32", "vllm": "bf16", "article_cuda": "fp16", "article_
 @dataclass
 class Check:
     """One kernel in one dialect on one kind of inputs. `mismatches` counts output elements that
-    differ from the oracle's; `failure` says how and why, in words."""
+    differ from the oracle's; `failure` says how and why, in words; `launched`: whether a kernel of
+    ours ran, in the emulator or on a GPU, and not only Python."""
 
     op: str
     wing: str
@@ -45,6 +47,7 @@ class Check:
     mismatches: int = 0
     seconds: float = 0.0
     failure: str | None = None
+    launched: bool = False
 
     def add(self, found: Outcome, where: str) -> None:
         """Counts one case; the first failure stays, with where it was."""
@@ -109,7 +112,9 @@ def _add(check: Check, kernel: Kernel, case: Case, device: str) -> None:
     options = options_for(calling, case)
     expected = case.expected if options == dict(case.options) else None
     start = time.perf_counter()
-    found = outcome(calling, case.inputs, options, device, expected)
+    with recording() as session:
+        found = outcome(calling, case.inputs, options, device, expected)
+    check.launched = check.launched or bool(session.launches)
     check.seconds += time.perf_counter() - start
     check.add(found, f"layer {case.layer}, {case.dtype}")
 
@@ -152,7 +157,7 @@ def check_hostile(
         check = _sweep(kernel, dialect, place, examples, seed, step)
         if not check.passed:
             result = check_kernel(kernel, dialect, examples=examples, seed=seed, device=device)
-            check = _from_result(result) if result.counterexample else check
+            check = _from_result(result, check.launched) if result.counterexample else check
         checks.append(check)
     return checks
 
@@ -170,7 +175,10 @@ def _sweep(
     start = time.perf_counter()
     for case in engine_cases(op, dialect, examples=examples, seed=seed, allowed=allowed):
         inputs = op.build(case.recipe)
-        found = outcome(calling, inputs, case.keywords(), place, shift=case.shift, order=case.order)
+        told = {"shift": case.shift, "order": case.order}
+        with recording() as session:
+            found = outcome(calling, inputs, case.keywords(), place, **told)
+        check.launched = check.launched or bool(session.launches)
         check.add(found, str(case))
         step()
         if not check.passed:
@@ -179,7 +187,7 @@ def _sweep(
     return check
 
 
-def _from_result(result: CheckResult) -> Check:
+def _from_result(result: CheckResult, launched: bool) -> Check:
     return Check(
         result.op,
         result.wing,
@@ -192,4 +200,5 @@ def _from_result(result: CheckResult) -> Check:
         result.mismatches,
         result.seconds,
         None if result.counterexample is None else str(result.counterexample),
+        launched,
     )

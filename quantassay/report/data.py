@@ -133,7 +133,7 @@ def collect(settings: Settings, on_progress: Progress | None = None) -> dict[str
         step("", 1, 1)
     return {
         "schema": SCHEMA,
-        "verdict": verdict(checks, [(c["op"], c["wing"], c["variant"]) for c in counted]),
+        "verdict": verdict(checks),
         "device": _device(checks),
         "model": _model(source, settings),
         "text": asdict(source.corpus) | {"sentences": len(source.corpus.sentences)},
@@ -184,11 +184,9 @@ def load(settings: Settings) -> Source:
     return Source(with_neighbours(layers, norm, minilm.EPSILON), model, corpus)
 
 
-def verdict(checks: Sequence[Check], launched: Sequence[tuple[str, str, str]]) -> dict[str, Any]:
-    """Whether every output of every kernel was equal, and what that statement covers.
-
-    launched: (op, wing, variant) of the kernels that ran PTX in the emulator.
-    """
+def verdict(checks: Sequence[Check]) -> dict[str, Any]:
+    """Whether every output of every kernel was equal, and what that statement covers."""
+    launched = {(check.op, check.wing, check.variant) for check in checks if check.launched}
     mismatches = sum(check.mismatches for check in checks)
     gpu = any(check.device != "emulator" for check in checks)
     kernels = {(check.op, check.wing, check.variant): check.label for check in checks}
@@ -202,6 +200,7 @@ def verdict(checks: Sequence[Check], launched: Sequence[tuple[str, str, str]]) -
         "mismatches": mismatches,
         "cases": sum(check.cases for check in checks),
         "kernels": len(kernels),
+        "ops": len({check.op for check in checks}),
         "without_ptx": plain,
         "wings": sorted({check.wing for check in checks}),
         "failing": sorted({f"{c.op} {c.label} {c.dialect}" for c in checks if not c.passed}),

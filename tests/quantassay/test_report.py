@@ -161,23 +161,24 @@ def test_page_stands_alone(right):
 
 
 def test_verdict_says_what_proven_covers():
-    def check(variant, device, mismatches=0):
-        return Check("int8.gemm", "w", variant, "ieee", "hostile", device, 3, 10, mismatches)
+    def check(variant, device="emulator", mismatches=0, launched=True):
+        made = Check("int8.gemm", "w", variant, "ieee", "hostile", device, 3, 10, mismatches)
+        return replace(made, launched=launched)
 
-    a, b = ("int8.gemm", "w", "a"), ("int8.gemm", "w", "b")
-    checks = [check("a", "emulator"), check("b", "emulator")]
-    made = verdict(checks, [a, b])
+    checks = [check("a"), check("b")]
+    made = verdict(checks)
     assert made["passed"]
-    assert (made["elements"], made["cases"], made["kernels"]) == (20, 6, 2)
+    assert (made["elements"], made["cases"], made["kernels"], made["ops"]) == (20, 6, 2, 1)
     assert made["covers"].startswith("the PTX that the compilers")
     assert made["leaves_out"] == "ptxas, the chip, and inputs that were not run"
     assert made["without_ptx"] == []
-    assert verdict(checks, [a])["without_ptx"] == ["int8.gemm w/b"]
-    assert "any compiled kernel" in verdict(checks, [])["leaves_out"]
-    on_gpu = verdict([check("a", "NVIDIA H200")], [])
+    plain = check("b", launched=False)
+    assert verdict([check("a"), plain])["without_ptx"] == ["int8.gemm w/b"]
+    assert "any compiled kernel" in verdict([plain])["leaves_out"]
+    on_gpu = verdict([check("a", "NVIDIA H200", launched=False)])
     assert "as they ran on this GPU" in on_gpu["covers"]
     assert on_gpu["without_ptx"] == []
-    failed = verdict([*checks, check("b", "emulator", 4)], [a, b])
+    failed = verdict([*checks, check("b", mismatches=4)])
     assert not failed["passed"]
     assert failed["failing"] == ["int8.gemm w/b ieee"]
 
@@ -185,7 +186,8 @@ def test_verdict_says_what_proven_covers():
 def test_page_of_compiled_kernels_names_what_is_left_out(right):
     made = copy.deepcopy(right.json)
     checks = [Check("int8.gemm", "w", name, "ieee", "hostile", "emulator") for name in "ab"]
-    made["verdict"] = verdict(checks, [("int8.gemm", "w", "a")])
+    checks[0].launched = True
+    made["verdict"] = verdict(checks)
     page = " ".join(render(made).split())
     assert "The PTX that the compilers" in page
     assert "No PTX was run for int8.gemm w/b" in page

@@ -66,8 +66,8 @@ def test_bad_input_is_named() -> None:
         gemm_packed(codes(2, 65), pack(codes(8, 64)), one, one)
     with pytest.raises(ValueError, match=r"b_scales: got 3 elements; allowed: 1 .* or 8"):
         gemm_packed(codes(2, 64), pack(codes(8, 64)), one, np.ones(3, np.float32))
-    with pytest.raises(ValueError, match="dialect: got 'vllm'; allowed: ieee"):
-        transpose(codes(2, 2), dialect="vllm")
+    with pytest.raises(ValueError, match="dialect: got 'triton'; allowed: ieee, vllm"):
+        transpose(codes(2, 2), dialect="triton")
 
 
 def column_major(w_codes: Any) -> Any:
