@@ -175,9 +175,9 @@ def _sweep(
     start = time.perf_counter()
     for case in engine_cases(op, dialect, examples=examples, seed=seed, allowed=allowed):
         inputs = op.build(case.recipe)
-        told = {"shift": case.shift, "order": case.order}
+        options, shift = case.keywords(), case.shift
         with recording() as session:
-            found = outcome(calling, inputs, case.keywords(), place, **told)
+            found = outcome(calling, inputs, options, place, shift=shift, order=case.order)
         check.launched = check.launched or bool(session.launches)
         check.add(found, str(case))
         step()
