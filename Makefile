@@ -5,7 +5,7 @@ CUDA ?= cuda13
 PY := .venv/bin/python
 READY := .venv/.ready-$(CUDA)
 
-.PHONY: report test lint bench cubins gpu clean
+.PHONY: report test lint bench counters cubins gpu clean
 
 report: $(READY)
 	$(PY) -m quantassay report
@@ -20,6 +20,11 @@ lint: $(READY)
 
 bench: $(READY)
 	$(PY) -m pytest bench --benchmark-only
+
+# Instructions, bytes, sectors and bank conflicts of every kernel, against bench/counters.json: the same
+# on every machine. `python -m bench.counters --write` records a change that is meant.
+counters: $(READY)
+	$(PY) -m bench.counters
 
 # The CUBINs that a device run loads: built, audited and hashed here, without a GPU.
 cubins: $(READY)
