@@ -21,18 +21,11 @@ from __future__ import annotations
 from typing import Any
 
 from kernels_numba import launch
+from kernels_numba.accesses import access, encoder, largest_of
 from kernels_numba.compile import Kernel
 from kernels_numba.device import Device, block_max, cuda, int32, uint64, widen
 from kernels_numba.dialect import factor_function, scale_function
-from kernels_numba.int8_group import (
-    access,
-    dequantized,
-    encoder,
-    largest_of,
-    plan,
-    quantized,
-    quantized_under,
-)
+from kernels_numba.int8_group import dequantized, plan, quantized, quantized_under
 from reference.dialects import Dialect
 from reference.op import implements
 from reference.validate import check_dequantize, check_quantize, check_static
