@@ -162,9 +162,11 @@ def test_gelu_tanh_is_within_its_bound() -> None:
     inside = 2 * y > -88.722  # t is 2e-5 off there
     assert (np.abs(got[inside] - exact[inside]) <= bound[inside] + 2.0**-149).all()
     assert (got[2 * y < -88.723] == 0).all()
+    # Both fp64 formulas are one function. At x = -4, 1 + tanh(y) is 3.5e-5: its half ulp of tanh is
+    # 3.2e-12 of it, the largest share on |x| < 4.
     near = np.abs(wide) < 4
     by_tanh = 0.5 * wide * (1 + np.tanh(y))
-    assert np.allclose(exact[near], by_tanh[near], rtol=1e-9, atol=0)
+    assert np.allclose(exact[near], by_tanh[near], rtol=8e-12, atol=0)
 
 
 def _kernel_of(name: str) -> Any:
