@@ -89,10 +89,14 @@ def _place(word: Any, group: Any) -> Any:
 
 
 @cache
-def accumulator(signed: bool, zero: DeviceFunction) -> DeviceFunction:
+def accumulator(
+    signed: bool, zero: DeviceFunction, fetch: DeviceFunction = fetch_chunk
+) -> DeviceFunction:
     """Device function (a, b, tile, k, end, copy, base, sums): this thread's sums over k .. end.
 
-    tile: what tile.block_tile gives; base: shared address of SHARED_BYTES; zero: clears sums.
+    tile: what tile.block_tile gives; base: shared address of SHARED_BYTES; zero: clears sums;
+    fetch: as tile.fetch_chunk, brings 16 codes of a, which may be anything that it takes. A thread
+    fetches of one row of the tile only, number threadIdx.x / 4.
     """
     steps = _steps(signed)
 
@@ -116,7 +120,7 @@ def accumulator(signed: bool, zero: DeviceFunction) -> DeviceFunction:
         at = k + uint64(quarter) * uint64(16)
         zero(sums)
         while k < end:
-            from_a = fetch_chunk(a, row_a, tile[1], at, end, copy)
+            from_a = fetch(a, row_a, tile[1], at, end, copy)
             from_b = fetch_chunk(b, row_b, tile[3], at, end, copy)
             cuda.syncthreads()
             store_chunk(to, from_a)
