@@ -74,13 +74,14 @@ def outcome(
     device: str,
     expected: Sequence[Array] | None = None,
     *,
-    shift: int = 0,
+    shift: int | Mapping[str, int] = 0,
     order: int = 0,
 ) -> Outcome:
     """Runs the kernel on a copy of `inputs` (NumPy arrays by name) and compares with the oracle.
 
     device: "emulator" or "gpu". expected: the oracle's outputs, if they are at hand. shift:
-    elements by which the copies are off an aligned address. order: seed of the thread order.
+    elements by which the copies are off an aligned address, or those by name (0 if absent). order:
+    seed of the thread order.
     """
     op = calling.op
     wanted = op.expected(dict(inputs), **options) if expected is None else tuple(expected)
@@ -102,11 +103,15 @@ def outcome(
 
 
 def send(
-    calling: Calling, inputs: Mapping[str, Any], device: str, shift: int = 0
+    calling: Calling,
+    inputs: Mapping[str, Any],
+    device: str,
+    shift: int | Mapping[str, int] = 0,
 ) -> dict[str, Any]:
     """Fresh copies of the inputs on the device."""
     names = [arg.name for arg in calling.op.inputs]
-    return {name: devices.send(inputs[name], device, shift) for name in names}
+    shifts = dict.fromkeys(names, shift) if isinstance(shift, int) else shift
+    return {name: devices.send(inputs[name], device, shifts.get(name, 0)) for name in names}
 
 
 def call(

@@ -9,21 +9,12 @@ import pytest
 
 from quantassay.loading import load_wings
 from reference.op import Kernel, as_tuple, get_op, kernels, recipe
+from tests.displaced import displaced
 
-BOUNDARY = 64
 SIZES = {"M": 48, "N": 48, "K": 48, "Q": 3, "G": 16, "B": 2, "P": 6}
 
 load_wings()
 KERNELS = [kernel for wing in ("cupy", "numba") for kernel in kernels(wing=wing)]
-
-
-def displaced(array: np.ndarray, elements: int) -> np.ndarray:
-    """A C-contiguous copy whose address is that many elements past a multiple of BOUNDARY."""
-    space = np.empty(array.size + BOUNDARY // array.itemsize + elements, array.dtype)
-    start = -space.ctypes.data % BOUNDARY // array.itemsize + elements
-    copy = space[start : start + array.size].reshape(array.shape)
-    copy[...] = array
-    return copy
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda k: f"{k.op}-{k.label}")

@@ -25,6 +25,7 @@ from quantassay.loading import load_wings
 from quantassay.running import outcome
 from reference import OPS, get_op
 from reference.op import kernels
+from tests.displaced import offsets
 
 WINGS = ("cupy", "numba")
 # (wing, kernel, first lines of the blocks) -> why no valid input reaches them.
@@ -90,7 +91,7 @@ def _run_group(
     calling: Calling, options: dict[str, str], group: Iterator[dict[str, Any]], seen: Seen
 ) -> None:
     for inputs in group:
-        found = outcome(calling, inputs, options, "emulator")
+        found = outcome(calling, inputs, options, "emulator", shift=offsets(inputs))
         words = found.error or (found.mismatch and found.mismatch.words)
         assert not found.failed, f"{calling.op.name} {options}: {words}"
         if not any(seen.missed(key) for key in seen.take()):
