@@ -5,13 +5,13 @@ CUDA ?= cuda13
 PY := .venv/bin/python
 READY := .venv/.ready-$(CUDA)
 
-.PHONY: report test lint bench counters cubins gpu clean
+.PHONY: report test lint bench counters cubins packages gpu clean
 
 report: $(READY)
 	$(PY) -m quantassay report
 
 test: $(READY) lint
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist loadgroup -p no:benchmark
 
 lint: $(READY)
 	$(PY) -m ruff check .
@@ -30,6 +30,19 @@ counters: $(READY)
 cubins: $(READY)
 	$(PY) -m quantassay.gpu build
 
+# Dialects against the packages that define them, in an environment of their own (gigabytes): the
+# tests, then docs/packages.md anew.
+packages: .venv-packages/.ready
+	.venv-packages/bin/python -m pytest tests/packages
+	.venv-packages/bin/python -m tests.packages.catalogue --write
+
+.venv-packages/.ready: pyproject.toml constraints.txt constraints-packages.txt constraints-$(CUDA).txt
+	$(PYTHON) -m venv .venv-packages
+	.venv-packages/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c constraints.txt -c constraints-packages.txt -c constraints-$(CUDA).txt \
+		-e '.[$(CUDA),test,packages]'
+	touch $@
+
 # On a machine with a GPU, with that machine's own Python: nothing is installed. See docs/gpu.md.
 gpu:
 	$(PYTHON) -m quantassay.gpu
@@ -44,4 +57,4 @@ $(READY): pyproject.toml constraints.txt constraints-$(CUDA).txt Makefile
 	touch $@
 
 clean:
-	rm -rf .venv out .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-packages out .pytest_cache .mypy_cache .ruff_cache

@@ -41,6 +41,8 @@ import numpy as np
 from quantassay import implements
 from reference.int8_quantize import quantize_per_token
 
+pytestmark = pytest.mark.xdist_group("report")  # its fixture runs once
+
 @implements("int8.quantize_per_token", wing="right")
 def right(x, *, dialect):
     return quantize_per_token(x, dialect=dialect)
