@@ -16,6 +16,7 @@ from tests.packages import (
     peers_compressed_tensors,
     peers_onnx,
     peers_others,
+    peers_smoothquant,
     peers_torch,
     peers_torchao,
 )
@@ -29,6 +30,7 @@ PEERS: tuple[Peer, ...] = tuple(
         peers_compressed_tensors,
         peers_onnx,
         peers_others,
+        peers_smoothquant,
     )
     for peer in module.peers()
 )
@@ -81,6 +83,11 @@ def main() -> int:
         )
         for example in found.examples:
             print(f"    {example}")
+    if peers_smoothquant.source() is None:
+        print("smoothquant: not run, its file is not there (see peers_smoothquant.py)")
+        if write:
+            print(f"{PAGE.name} is not written: it would lack a row")
+            return 1
     if write:
         PAGE.write_text(page(results), encoding="utf-8")
     return int(any(found.unexplained for _, found in results))

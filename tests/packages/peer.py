@@ -44,7 +44,10 @@ class Known:
 
 @dataclass(frozen=True)
 class Peer:
-    """package: distribution. call: what is called, as the table says it. known: by output name."""
+    """package: distribution. call: what is called, as the table says it. known: by output name.
+
+    takes: which recipes lie in the function's domain; prepare: brings inputs into it.
+    """
 
     package: str
     call: str
@@ -54,21 +57,22 @@ class Peer:
     run: Callable[[Mapping[str, Any]], Sequence[np.ndarray | None]]
     options: Mapping[str, str] = field(default_factory=dict)
     group: int = 0
-    kinds: tuple[str, ...] = ()  # () for all that the op has
-    without: tuple[str, ...] = ()  # kinds that are not the package's business
+    takes: Callable[[Recipe], bool] = lambda made: True
+    prepare: Callable[[dict[str, Any]], dict[str, Any]] = lambda inputs: inputs
     known: Mapping[str, tuple[Known, ...]] = field(default_factory=dict)
+    version: str = ""  # of a package that is installed, its own
 
-    @property
-    def version(self) -> str:
-        return importlib.metadata.version(self.package)
+    def __post_init__(self) -> None:
+        if not self.version:
+            object.__setattr__(self, "version", importlib.metadata.version(self.package))
 
     def recipes(self) -> Iterator[Recipe]:
         """The op's hostile recipes in this peer's dtypes, then every kind at full size."""
         op = get_op(self.op)
-        kinds = [k for k in self.kinds or op.kinds_in(self.dialect) if k not in self.without]
+        kinds = op.kinds_in(self.dialect)
         for made in op.hostile:
             fits = not self.group or made.dim("G") == self.group
-            if made.kind in kinds and made.dtype in self.dtypes and fits:
+            if made.kind in kinds and made.dtype in self.dtypes and fits and self.takes(made):
                 yield made
         for seed in range(ELEMENTS):
             for kind in kinds:
@@ -103,11 +107,11 @@ class Agreement:
 def agree(peer: Peer, elements: int = ELEMENTS) -> Agreement:
     """Runs recipes until so many outputs are compared, every kind and dtype at least once."""
     op, found, counted = get_op(peer.op), Agreement(), set()
-    kinds = {made.kind for made in _first_round(peer)}
+    kinds = {*op.kinds_in(peer.dialect)}
     for made in peer.recipes():
         if found.elements >= elements and kinds <= counted:
             return found
-        inputs = op.build(made)
+        inputs = peer.prepare(op.build(made))
         expected = op.expected(inputs, dialect=peer.dialect, **peer.options)
         with np.errstate(all="ignore"):
             got = peer.run(inputs)
@@ -117,12 +121,6 @@ def agree(peer: Peer, elements: int = ELEMENTS) -> Agreement:
         if made.dim(op.dims[0]) > 1000:
             counted.add(made.kind)
     return found
-
-
-def _first_round(peer: Peer) -> list[Recipe]:
-    op = get_op(peer.op)
-    kinds = [k for k in peer.kinds or op.kinds_in(peer.dialect) if k not in peer.without]
-    return [recipe(kind, M=1) for kind in kinds]
 
 
 def _count(peer: Peer, made: Recipe, name: str, one: Difference, found: Agreement) -> None:

@@ -18,7 +18,9 @@ ALL = ("fp32", "fp16", "bf16")
 
 
 def _args(strategy: str, symmetric: bool, group: int | None) -> QuantizationArgs:
-    told = {"group_size": group} if group else {}
+    told: dict[str, Any] = {"group_size": group} if group else {}
+    if strategy == "token":
+        told["dynamic"] = True
     return QuantizationArgs(num_bits=8, symmetric=symmetric, strategy=strategy, **told)
 
 
@@ -33,7 +35,10 @@ def _run(strategy: str, symmetric: bool) -> Any:
         scale, point = calculate_qparams(low, high, args)
         if strategy == "tensor":
             scale, point = scale.reshape(1), point.reshape(1)
-        codes = quantize(x, scale, point, args, dtype=torch.int8)
+        if strategy == "token":  # tokens are the second of three dimensions
+            codes = quantize(x[None], scale[None], point[None], args, dtype=torch.int8)[0]
+        else:
+            codes = quantize(x, scale, point, args, dtype=torch.int8)
         form = (x.shape[0], -1) if group else (-1,)
         found = array(codes), array(scale.float()).reshape(form)
         return found if symmetric else (*found, array(point.to(torch.int32)).reshape(form))

@@ -1,4 +1,9 @@
-"""torchao on the CPU: choose_qparams_affine and quantize_affine in the granularities of int8."""
+"""torchao on the CPU: choose_qparams_affine and quantize_affine in the granularities of int8.
+
+The dialect torchao is Int8Tensor.from_hp, which asks for fp32 scales of at least 2**-23; that is
+what is asked for here, u8 codes included, which from_hp does not offer. torchao_no_clipping takes
+the functions' defaults, as IntxUnpackedToInt8Tensor does.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +18,13 @@ from torchao.quantization.quant_primitives import (
     quantize_affine,
 )
 
+from reference.op import Recipe
 from tests.packages.peer import Peer
 from tests.packages.tensors import array, tensor
 
 ALL = ("fp32", "fp16", "bf16")
 CODES = {"s8": torch.int8, "u8": torch.uint8}
+FROM_HP = {"scale_dtype": torch.float32, "eps": torch.finfo(torch.float32).eps}
 Block = Callable[[Any, Mapping[str, Any]], tuple[int, ...]]
 
 
@@ -37,7 +44,9 @@ def _run(mapping: MappingType, block: Block, kind: str = "s8") -> Any:
     def run(inputs: Mapping[str, Any]) -> tuple[np.ndarray, ...]:
         x = tensor(inputs["w"] if "w" in inputs else inputs["x"])
         size = block(x, inputs)
-        scale, zero_point = choose_qparams_affine(x, mapping, size, CODES[kind])
+        told = {} if mapping == MappingType.SYMMETRIC_NO_CLIPPING_ERR else FROM_HP
+        points = {"zero_point_dtype": CODES[kind]} if told else {}
+        scale, zero_point = choose_qparams_affine(x, mapping, size, CODES[kind], **told, **points)
         codes = quantize_affine(x, size, scale, zero_point, CODES[kind])
         form = (x.shape[0], -1) if block is _group else (-1,)
         found = array(codes), array(scale.float()).reshape(form)
@@ -55,6 +64,11 @@ def _static(inputs: Mapping[str, Any]) -> tuple[np.ndarray, ...]:
     return (array(quantize_affine(x, size, scales, points, torch.int8)),)
 
 
+def _shaped(made: Recipe) -> bool:
+    """quantize_affine takes groups of one element for the whole tensor, and stops."""
+    return dict(made.dims).get("G") != 1
+
+
 def peers() -> list[Peer]:
     """All of them."""
     called = "choose_qparams_affine, quantize_affine"
@@ -69,10 +83,11 @@ def peers() -> list[Peer]:
             (MappingType.SYMMETRIC_NO_CLIPPING_ERR, "torchao_no_clipping"),
         ):
             made = _run(mapping, block)
-            found.append(Peer("torchao", f"{called} ({mapping.name})", op, spoken, ALL, made))
+            text = f"{called} ({mapping.name})"
+            found.append(Peer("torchao", text, op, spoken, ALL, made, takes=_shaped))
         for kind in CODES:
             made, told = _run(MappingType.ASYMMETRIC, block, kind), {"code_dtype": kind}
             text, op = f"{called} (ASYMMETRIC, {kind})", f"int8.asymmetric_{name}"
-            found.append(Peer("torchao", text, op, "torchao", ALL, made, told))
+            found.append(Peer("torchao", text, op, "torchao", ALL, made, told, takes=_shaped))
     text = "quantize_affine"
     return [*found, Peer("torchao", text, "int8.quantize_static", "torchao", ALL, _static)]
