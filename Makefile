@@ -5,7 +5,7 @@ CUDA ?= cuda13
 PY := .venv/bin/python
 READY := .venv/.ready-$(CUDA)
 
-.PHONY: report test lint bench counters cubins packages gpu clean
+.PHONY: report test lint bench counters cubins packages foreign races gpu mutation clean
 
 report: $(READY)
 	$(PY) -m quantassay report
@@ -33,7 +33,7 @@ cubins: $(READY)
 # Dialects against the packages that define them, in an environment of their own (gigabytes): the
 # tests, then docs/packages.md anew.
 packages: .venv-packages/.ready
-	.venv-packages/bin/python -m pytest tests/packages
+	.venv-packages/bin/python -m pytest tests/packages tests/test_examples.py
 	.venv-packages/bin/python -m tests.packages.catalogue --write
 
 .venv-packages/.ready: pyproject.toml constraints.txt constraints-packages.txt constraints-$(CUDA).txt
@@ -42,6 +42,19 @@ packages: .venv-packages/.ready
 		-c constraints.txt -c constraints-packages.txt -c constraints-$(CUDA).txt \
 		-e '.[$(CUDA),test,packages]'
 	touch $@
+
+# Kernels that others wrote, on the emulator (docs/foreign.md); FOREIGN=/path adds fetched sources.
+foreign: .venv-packages/.ready
+	.venv-packages/bin/python -m bench.foreign $(FOREIGN)
+
+# Every kernel of both wings on its hostile cases, watched for races on global memory.
+races: $(READY)
+	$(PY) -m tests.emulator.sweep_races
+
+# Mutants of every kernel file, those that docs/mutation.json does not have yet: hours. FILES="..." and
+# SAMPLE=60 choose.
+mutation: $(READY)
+	$(PY) -m quantassay.mutation $(if $(FILES),--file $(FILES)) $(if $(SAMPLE),--sample $(SAMPLE))
 
 # On a machine with a GPU, with that machine's own Python: nothing is installed. See docs/gpu.md.
 gpu:

@@ -28,6 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erf
 
+from reference.arguments import check_int, check_kind, check_word
+
 Array = NDArray[np.float32]
 # linear(name, x (T, K), weight (N, K), bias (N,)) -> (T, N), all fp32
 Linear = Callable[[str, Array, Array, Array], Array]
@@ -56,7 +58,8 @@ class ModelError(ValueError):
 
 def linear_name(layer: int, kind: str) -> str:
     """Name of one linear: linear_name(2, "query") is "encoder.layer.2.attention.self.query"."""
-    return f"encoder.layer.{layer}.{KINDS[kind]}"
+    check_int("layer", layer, 0)
+    return f"encoder.layer.{layer}.{KINDS[check_word('kind', kind, KINDS)]}"
 
 
 def installed() -> Path | None:
@@ -74,6 +77,8 @@ def locate(model: Path | None = None) -> Path:
 
     Raises ModelError that names what is missing and how to get it.
     """
+    if model is not None:
+        check_kind("model", model, Path, "a pathlib.Path or None")
     folder = model or installed()
     if folder is None:
         raise ModelError(
@@ -82,7 +87,9 @@ def locate(model: Path | None = None) -> Path:
         )
     for name in (WEIGHTS, TOKENIZER):
         if not (folder / name).is_file():
-            raise ModelError(f"model: no {name} in {folder}; needed: {WEIGHTS}, {TOKENIZER}")
+            raise ModelError(
+                f"model: no {name} in {folder}; allowed: a folder with {WEIGHTS} and {TOKENIZER}"
+            )
     return folder
 
 

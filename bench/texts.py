@@ -16,6 +16,8 @@ import re
 from dataclasses import dataclass
 from pydoc_data.topics import topics
 
+from reference.arguments import check_int
+
 MIN_WORDS, MAX_WORDS = 6, 48
 _END = re.compile(r"(?<!i\.e\.)(?<!e\.g\.)(?<=[.?!])\s+(?=[A-Z\"*])")
 _MARKUP = re.compile(r"::=|->|>>>|\.\. |\*\*\*|===|---|[{}|\\<>]")
@@ -36,8 +38,7 @@ def corpus(count: int) -> Corpus:
     Raises ValueError if `count` is below 1 or above what the text holds.
     """
     everything = sentences()
-    if not 1 <= count <= len(everything):
-        raise ValueError(f"count: got {count}; allowed: 1 to {len(everything)}")
+    check_int("count", count, 1, len(everything))
     chosen = tuple(everything[i * len(everything) // count] for i in range(count))
     return Corpus(
         chosen,

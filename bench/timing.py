@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from reference.arguments import check_int, check_list
+
 COLD_BYTES = 300_000_000
 POISON = 0xA5
 
@@ -37,8 +39,8 @@ class Timing:
 
 def copies_for(nbytes: int, cold: bool, most: int = 64) -> int:
     """How many copies of inputs of `nbytes` a rotation needs."""
-    if nbytes < 1:
-        raise ValueError(f"nbytes: got {nbytes}; allowed: >= 1")
+    check_int("nbytes", nbytes, 1)
+    check_int("most", most, 1)
     return min(most, max(2, -(-COLD_BYTES // nbytes))) if cold else 1
 
 
@@ -79,6 +81,8 @@ def replayed(
 
 def summary(times: Sequence[float], calls: int) -> Timing:
     """The statistics of per-call times in microseconds."""
+    check_list("times", times, (int, float), "a number")
+    check_int("calls", calls, 1)
     values = np.asarray(times, dtype=np.float64)
     if values.size == 0:
         raise ValueError("times: got none; allowed: at least one")

@@ -14,6 +14,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from reference.arguments import check_int, check_kind, check_list, check_number
+
 Array = NDArray[np.float32]
 TOKENS = (1, 16, 256, 4096)  # decode, a small batch, a large batch, prefill
 
@@ -89,8 +91,8 @@ def generated_layers(tokens: int, seed: int = 0) -> list[Layer]:
     activations are Gaussian with about 1% of channels 20 times as large, and positive-heavy
     before "output" as after a GELU. Raises ValueError for tokens < 1.
     """
-    if tokens < 1:
-        raise ValueError(f"tokens: got {tokens}; allowed: >= 1")
+    check_int("tokens", tokens, 1)
+    check_int("seed", seed, 0)
     layers = [_generated(shape, tokens, seed, number) for number, shape in enumerate(MINILM)]
     rng = np.random.default_rng([seed, len(MINILM)])
     norm = rng.normal([[1.0], [0.0]], 0.1, (2, layers[2].weight.shape[1])).astype(np.float32)
@@ -106,6 +108,12 @@ def with_neighbours(
     "branch" and "residual", whose sum "prenorm" the norm takes, and "norm_weight", "norm_bias";
     "output" gets "preactivation", what the GELU takes. fp32 (M, .), computed from the layers' data.
     """
+    check_list("layers", layers, Layer, "a Layer")
+    check_kind("norm", norm, tuple, "a tuple of weight and bias")
+    check_number("epsilon", epsilon, 0.0)
+    for name, got, size in (("layers", len(layers), len(MINILM)), ("norm", len(norm), 2)):
+        if got != size:
+            raise ValueError(f"{name}: got {got} elements; allowed: {size}")
     query, attention, intermediate, output = layers
     branch = attention.exact.astype(np.float32)
     near = {

@@ -8,7 +8,7 @@ See launch.py for the contract, memory.py for `empty`, faults.py for what an err
 
 from emulator.block_coverage import Coverage, coverage, coverage_reset
 from emulator.faults import EmulatorError
-from emulator.launch import Kernel, Module, SharedLimitError, compile  # noqa: A004
+from emulator.launch import Kernel, Module, SharedLimitError, compile, watch_races  # noqa: A004
 from emulator.layout import Fault
 from emulator.memory import empty, mark_written, written
 from emulator.ptx import UnsupportedPTX
@@ -29,5 +29,6 @@ __all__ = [
     "coverage_reset",
     "empty",
     "mark_written",
+    "watch_races",
     "written",
 ]

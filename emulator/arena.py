@@ -13,7 +13,7 @@ from emulator import state
 from emulator.copies import COPY, SMALLEST_COPY
 from emulator.layout import CONTEXT, GRANULE, THREAD, WARP
 from emulator.memory import aligned_bytes
-from emulator.tensor import SCRATCH_BYTES
+from emulator.tensor_float import SCRATCH_BYTES
 
 FRAME_ALIGNMENT = 64
 SHARED_ALIGNMENT = 1024

@@ -90,8 +90,8 @@ class Parameters:
     def __init__(self, kernel: CompiledKernel, args: Sequence[Any]) -> None:
         if len(args) != len(kernel.params):
             raise ValueError(
-                f"args: got {plural(len(args), 'argument')}; {kernel.name} takes "
-                f"{len(kernel.params)}"
+                f"args: got {plural(len(args), 'argument')}; allowed: {len(kernel.params)}, what "
+                f"{kernel.name} takes"
             )
         owner, self.address = aligned_bytes(kernel.params_size, 256)
         skip = self.address - owner.ctypes.data

@@ -14,6 +14,7 @@ some of the block's warps advances the epoch of all: races between it and the ot
 
 from __future__ import annotations
 
+from emulator import global_races
 from emulator.layout import WARP, Fault, Reduction
 from emulator.native import jit, load32, load32s, lowest_bit, store32
 from emulator.shadow import next_epoch
@@ -25,6 +26,7 @@ from emulator.state import (
     EXITED,
     EXPECTED,
     LANES,
+    RACES,
     READY,
     RESULTS,
     SITE,
@@ -144,6 +146,8 @@ def _open(run: Run, barrier: int) -> None:
             lanes &= lanes - 1
     run[ARRIVED + barrier] = 0
     next_epoch(run)
+    if run[RACES]:
+        global_races.barrier(run[RACES])
 
 
 @jit

@@ -1,12 +1,15 @@
-"""Warp collectives: shfl, vote, redux, match, bar.warp.sync, activemask, mma and ldmatrix.
+"""Warp collectives: shfl, vote, redux, match, bar.warp.sync, activemask, mma, ldmatrix, stmatrix.
 
 Contract: a collective is performed when every lane of its member mask waits at the same operation
-with the same mode and mask (PTX ISA, "shfl.sync" and the like: the sites may differ). mma and
-ldmatrix are warp-wide and aligned: all 32 lanes, at one site. Bits of a mask beyond the block's
-last thread are ignored. Findings:
-  BAD_MASK         a lane is not in its own mask; mma or ldmatrix in a warp of fewer than 32 threads
+with the same mode and mask (PTX ISA, "shfl.sync" and the like: the sites may differ). mma,
+ldmatrix and stmatrix are warp-wide and aligned: all 32 lanes, at one site. Bits of a mask beyond
+the block's last thread are ignored. Findings:
+  BAD_MASK         a lane is not in its own mask; mma, ldmatrix or stmatrix in a warp of fewer than
+                   32 threads
   EARLY_EXIT       the mask names a lane that has exited. PTX lets the others go on; the result of
-                   reading such a lane is undefined and the mask a likely mistake, so it is reported
+                   reading such a lane is undefined, the mask a likely mistake: it is reported,
+                   but for bar.warp.sync, which has no result (CUDA C++ Programming Guide,
+                   "Synchronization Functions": "all non-exited threads named in mask")
   SHUFFLE_SOURCE   shfl reads a lane outside the mask
 Lanes that wait for each other with different masks end in a deadlock, which barriers.py explains.
 
@@ -16,15 +19,16 @@ answers the lanes that wait at one site.
 
 from __future__ import annotations
 
-from emulator import tensor
+from emulator import global_races, tensor, tensor_float, wgmma
 from emulator.layout import Fault, MatchMode, ReduxMode, ShuffleMode, VoteMode, Yield
-from emulator.native import jit, load16, load32, load32s, lowest_bit, store32
+from emulator.native import jit, load16, load32, load32s, lowest_bit, store16, store32
 from emulator.shadow import next_warp_epoch
 from emulator.state import (
     ARGS,
     EXITED,
     FAULT_COUNT,
     LANES,
+    RACES,
     READY,
     RESULTS,
     SCRATCH,
@@ -62,8 +66,10 @@ def complete(run: Run, warp: int) -> bool:
         if op == Yield.ACTIVEMASK:
             pending &= pending - 1
             continue
-        aligned = op == Yield.MMA_INT8 or op == Yield.LDMATRIX
+        aligned = op == Yield.MMA_INT8 or op == Yield.LDMATRIX or op >= Yield.MMA_FLOAT
         members = (FULL if aligned else load32(thread + ARGS)) & run[LANES + warp]
+        if op == Yield.WARPSYNC:
+            members &= ~run[EXITED + warp]
         if _malformed(run, warp, lane, members, aligned):
             return False
         if members & ~run[WAITING + warp] or not _agree(run, warp, thread, members, aligned):
@@ -125,6 +131,12 @@ def _perform(run: Run, warp: int, thread: int, members: int) -> bool:
         tensor.mma_int8(base, run[SCRATCH], load32(thread + MMA_MODE))
     elif op == Yield.LDMATRIX:
         _ldmatrix(base, run[SHARED_AT], load32(thread + ARGS))
+    elif op == Yield.MMA_FLOAT:
+        tensor_float.mma_float(base, run[SCRATCH])
+    elif op == Yield.WGMMA:
+        return wgmma.perform(run, warp, base)
+    elif op == Yield.STMATRIX:
+        _stmatrix(base, run[SHARED_AT], load32(thread + ARGS))
     elif op == Yield.VOTE:
         _vote(base, members, load32(thread + ARGS + 4))
     elif op == Yield.REDUX:
@@ -133,6 +145,8 @@ def _perform(run: Run, warp: int, thread: int, members: int) -> bool:
         _match(base, members, load32(thread + ARGS + 4))
     else:
         next_warp_epoch(run, warp)
+        if run[RACES]:
+            global_races.warp_sync(run[RACES], warp)
     return True
 
 
@@ -264,6 +278,18 @@ def _ldmatrix(base: int, shared: int, mode: int) -> None:
             low = load16(shared + first)
             high = load16(shared + second)
             store32(base + lane * THREAD_SIZE + RESULTS + 4 * matrix, low | high << 16)
+
+
+@jit
+def _stmatrix(base: int, shared: int, mode: int) -> None:
+    """The same fragments as _ldmatrix, written."""
+    for matrix in range(mode & 7):
+        rows = base + 8 * matrix * THREAD_SIZE + ARGS + 4
+        for lane in range(32):
+            first, second = _fragment(rows, lane, mode & LDMATRIX_TRANSPOSED)
+            word = load32(base + lane * THREAD_SIZE + ARGS + 8 + 4 * matrix)
+            store16(shared + first, word)
+            store16(shared + second, word >> 16)
 
 
 @jit

@@ -17,8 +17,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from emulator import global_races
 from emulator.layout import BUFFER, SHADOW_MIXED, SHADOW_PENDING, Fault, offset
 from emulator.native import jit, load8, load32, load32s, load64, store8, store32, store64
+from emulator.race_records import READ
 from emulator.shadow import find_conflict, my_word, writer_word
 from emulator.state import (
     ARGS,
@@ -33,6 +35,7 @@ from emulator.state import (
     COPY_GROUP,
     COPY_USED,
     LINEAR,
+    RACES,
     READERS,
     SHARED_AT,
     SHARED_SIZE,
@@ -100,6 +103,8 @@ def issue(run: Run, thread: int) -> bool:
             return False
         if not _destination_allowed(run, thread, destination, size):
             return False
+    if run[RACES] and not _unraced(run, thread, source, source_size):
+        return False
     index = _take_record(run)
     if index == -1:
         fault(run, Fault.COPY_IN_FLIGHT, thread, run[SHARED_AT] + destination, size, 1, 0)
@@ -113,6 +118,16 @@ def issue(run: Run, thread: int) -> bool:
     store32(record + _NEXT, -1)
     _append(run, thread, index)
     return True
+
+
+@jit
+def _unraced(run: Run, thread: int, source: int, size: int) -> bool:
+    """Whether nobody writes the source without order; notes the read."""
+    state = run[RACES]
+    if size == 0 or not global_races.access(state, thread, source, size, READ, 0):
+        return True
+    fault(run, Fault.GLOBAL_RACE, thread, source, size, 0, global_races.other(state))
+    return False
 
 
 @jit

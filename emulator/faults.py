@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emulator import shadow, stall, state
+from emulator import race_records, shadow, stall, state
 from emulator.layout import Fault, Yield
 from emulator.lower import Site
 from emulator.memory import Range
@@ -127,6 +127,8 @@ def error(scene: Scene) -> EmulatorError:
 def _out_of_bounds(scene: Scene) -> str:
     offset = scene.shared_offset
     if offset is not None:
+        if 1 << 31 <= offset < 1 << 32:  # a 32-bit address below the start
+            offset -= 1 << 32
         return (
             f"out-of-bounds {scene.access} at offset {offset} of shared memory, which has "
             f"{plural(scene.shared_size, 'byte')} ({scene.shared_static} static, "
@@ -204,6 +206,26 @@ def _race(scene: Scene) -> str:
     return f"race: {scene.access} {_where(scene)}, {what} by {who} with no {missing} between"
 
 
+def _global_race(scene: Scene) -> str:
+    word, races = scene.other, race_records
+    warp, lane = word >> races.WARP_AT & 31, word >> races.LANE_AT & 31
+    block = (word >> races.BLOCK_AT & (1 << 21) - 1) - 1
+    what = "read" if word & races.READER else "written"
+    who = f"thread {dims_of(warp * 32 + lane, scene.block)}"
+    who = f"several threads, among them {who}" if word & races.SEVERAL else who
+    if block == int(scene.run[state.BLOCK]):
+        near = warp == scene.thread["warp"] and not word & races.SEVERAL
+        missing = "__syncwarp() or __syncthreads()" if near else "__syncthreads()"
+        who = f"{who} of this block with no {missing} between"
+    else:
+        who = (
+            f"{who} of block {dims_of(block, scene.grid)}, and nothing orders the blocks "
+            "(__threadfence() and an atomic after that, an atomic on the same address before this)"
+        )
+    alike = "" if what == "read" or not scene.run[state.FAULT_STORE] else "; equal values race too"
+    return f"race on global memory: {scene.access} {_where(scene)}, {what} by {who}{alike}"
+
+
 def _pending_copy(scene: Scene) -> str:
     return (
         f"{scene.access} {_where(scene)}, where a cp.async is still in flight: "
@@ -217,7 +239,8 @@ def _early_exit(scene: Scene) -> str:
 
 def _bad_mask(scene: Scene) -> str:
     lane = int(scene.thread["lane"])
-    if scene.thread["yop"] in (Yield.MMA_INT8, Yield.LDMATRIX):
+    yop = int(scene.thread["yop"])
+    if yop in (Yield.MMA_INT8, Yield.LDMATRIX) or yop >= Yield.MMA_FLOAT:
         return "a warp-wide matrix instruction in a warp of fewer than 32 threads"
     return f"lane {lane} is not in its own member mask {scene.other:#010x}"
 
@@ -269,4 +292,5 @@ _WORDS: dict[Fault, Callable[[Scene], str]] = {
     Fault.FUEL: _fuel,
     Fault.TRAP: _trap,
     Fault.COPY_IN_FLIGHT: _too_many_copies,
+    Fault.GLOBAL_RACE: _global_race,
 }

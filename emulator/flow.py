@@ -20,7 +20,7 @@ from emulator.program import Instruction, Program
 
 NO_DESTINATION = frozenset(
     [
-        *("st", "red", "cp", "membar", "fence", "prefetch", "prefetchu", "call", "nop"),
+        *("st", "stmatrix", "red", "cp", "membar", "fence", "prefetch", "prefetchu", "call", "nop"),
         *("bra", "brx", "exit", "ret", "trap", "brkpt", "bar", "barrier", "nanosleep"),
     ]
 )
@@ -30,7 +30,7 @@ STRONG = frozenset(["volatile", "relaxed", "acquire"])
 _ALWAYS_SUSPEND = frozenset(
     [
         *("bar", "barrier", "shfl", "vote", "redux", "match", "activemask", "elect"),
-        *("mma", "ldmatrix", "nanosleep"),
+        *("mma", "ldmatrix", "stmatrix", "nanosleep"),
     ]
 )
 _ENDS = frozenset(["bra", "brx", "exit", "ret", "trap"])
@@ -43,6 +43,8 @@ def suspends(instruction: Instruction) -> bool:
         return True
     if root == "cp":
         return modifiers[:1] == ("async",)
+    if root == "wgmma":
+        return modifiers[0] == "mma_async"
     if root == "ld":
         return not STRONG.isdisjoint(modifiers)
     return root == "atom"
@@ -104,6 +106,8 @@ def effects(instruction: Instruction, carry: int) -> tuple[int, int]:
         written, read = _mask(operands[:1]), _mask(operands[1:])
     else:
         read = _mask(operands)
+    if root == "wgmma":
+        read |= written  # accumulators; a wait may leave them as they are
     if instruction.predicate:
         read |= 1 << instruction.predicate.index
     if "cc" in modifiers:

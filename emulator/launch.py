@@ -8,7 +8,7 @@ of `args` and returns Stats; on the first finding it raises EmulatorError and le
 as they were (memory from `emulator.empty` is written as the kernel goes). Machine code is made at a
 kernel's first launch, or read from disk (kernel_cache.py) together with all that a launch needs of
 the PTX, which is then not parsed at all. Compilation and launches run one at a time; other threads
-wait. Races on global memory are not looked for.
+wait. Races on global memory are looked for with `races=True`, or inside `watch_races()`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -28,10 +29,12 @@ from emulator import (
     block_coverage,
     cooperative,
     faults,
+    global_races,
     kernel_cache,
     lower,
     memory,
     ptx,
+    race_records,
     scheduler,
     state,
     trace,
@@ -40,12 +43,25 @@ from emulator.arena import Arena
 from emulator.arguments import Dims
 from emulator.layout import BUFFER, Fault
 from emulator.stats import Stats
+from reference.arguments import check_int, check_kind, check_list, check_names, check_text
 
 FUEL = 50_000_000  # loop iterations of one thread
 SLICE_SECONDS = 0.05  # between two looks at the keyboard
 
 _lock = threading.Lock()
+_watching = False  # what races=None stands for
 _arena = Arena()
+
+
+@contextmanager
+def watch_races(on: bool = True) -> Iterator[None]:
+    """Inside, launches look for races on global memory unless they say otherwise."""
+    global _watching
+    before, _watching = _watching, on
+    try:
+        yield
+    finally:
+        _watching = before
 
 
 class SharedLimitError(faults.EmulatorError, ValueError):
@@ -79,9 +95,10 @@ class Module:
 
     def kernel(self, name: str) -> Kernel:
         """A kernel by its name in the PTX. Raises ValueError, listing the names there are."""
+        check_text("kernel", name)
         if name not in self.kernels:
             known = ", ".join(self.kernels) or "none"
-            raise ValueError(f"kernel: got {name!r}; this module has: {known}")
+            raise ValueError(f"kernel: got {name!r}; allowed in this module: {known}")
         return self._kernels.setdefault(name, Kernel(self, name))
 
 
@@ -96,7 +113,9 @@ def compile(text: str, *, name: str = "", approximate: Iterable[str] = ()) -> Mo
     approximate: opcodes whose last bits PTX leaves open ("ex2.approx.f32") and that may run all the
     same. Raises emulator.UnsupportedPTX with the PTX line for what the emulator does not know.
     """
-    return _module(text, name, frozenset(approximate))
+    check_text("text", text)
+    check_text("name", name)
+    return _module(text, name, frozenset(check_names("approximate", approximate)))
 
 
 class Kernel:
@@ -104,15 +123,17 @@ class Kernel:
 
     def __init__(self, module: Module, name: str) -> None:
         self.module, self.name = module, name
-        self._compiled: dict[tuple[bool, bool], lower.CompiledKernel] = {}
+        self._compiled: dict[tuple[bool, bool, bool], lower.CompiledKernel] = {}
 
-    def compiled(self, *, checks: bool = True, traced: bool = False) -> lower.CompiledKernel:
+    def compiled(
+        self, *, checks: bool = True, traced: bool = False, races: bool = False
+    ) -> lower.CompiledKernel:
         """Machine code of one variant, made when first asked for."""
         with _lock:
-            found = self._compiled.get((checks, traced))
+            found = self._compiled.get((checks, traced, races))
             if found is None:
-                found = self._load_or_compile(checks=checks, trace=traced)
-                self._compiled[checks, traced] = found
+                found = self._load_or_compile(checks=checks, trace=traced, races=races)
+                self._compiled[checks, traced, races] = found
             return found
 
     def _load_or_compile(self, **options: bool) -> lower.CompiledKernel:
@@ -139,6 +160,7 @@ class Kernel:
         fuel: int = FUEL,
         buffers: Sequence[np.ndarray] = (),
         cooperative: bool = False,
+        races: bool | None = None,
     ) -> Stats:
         """Run the kernel.
 
@@ -148,19 +170,27 @@ class Kernel:
         blocks to trace. checks: False skips bounds, initialisation and race checks (wild accesses
         then crash the process). fuel: loop iterations that one thread may take. buffers: arrays
         from `emulator.empty` that the kernel reaches through pointers inside structs. cooperative:
-        the blocks run in turns and may wait for each other; their number is limited.
+        the blocks run in turns and may wait for each other; their number is limited. races: look
+        for races on global memory (global_races.py); None: as `watch_races` says; not with checks=False.
 
         Raises ValueError or TypeError for bad arguments, EmulatorError for a finding.
         """
-        code = self.compiled(checks=checks, traced=bool(trace))
+        for word, flag in (("checks", checks), ("cooperative", cooperative)):
+            check_kind(word, flag, (bool, np.bool_), "True or False")
+        if not isinstance(trace, (bool, np.bool_)):
+            check_int("trace", trace, 0)
+        check_int("seed", seed, 0)
+        check_int("shared_bytes", shared_bytes, 0)
+        check_int("fuel", fuel, 1, (1 << 63) - 1)
+        check_list("buffers", buffers, np.ndarray, "a NumPy array")
+        check_kind("args", args, (list, tuple), "a list or tuple")
+        watched = _watching if races is None else races
+        check_kind("races", watched, bool, "True, False or None")
+        watched = watched and checks
+        code = self.compiled(checks=checks, traced=bool(trace), races=watched)
         grid3 = arguments.dims("grid", grid, arguments.MAX_GRID)
         block3 = arguments.dims("block", block, arguments.MAX_BLOCK)
         arguments.check_block(code, block3)
-        for name, value in (("seed", seed), ("trace", trace)):
-            if value < 0:
-                raise ValueError(f"{name}: got {value}; allowed: >= 0")
-        if fuel < 1:
-            raise ValueError(f"fuel: got {fuel}; allowed: >= 1")
         shared = arguments.shared_size(code, shared_bytes)
         if shared > arguments.SHARED_LIMIT:
             raise _too_much_shared(code, shared)
@@ -170,7 +200,9 @@ class Kernel:
         blocks = grid3[0] * grid3[1] * grid3[2]
         everything = bool(trace) and isinstance(trace, (bool, np.bool_))
         traced = blocks if everything else min(int(trace), blocks)
-        job = _Job(self, code, grid3, block3, shared, seed, traced, checks, fuel, cooperative)
+        job = _Job(
+            self, code, grid3, block3, shared, seed, traced, checks, fuel, cooperative, watched
+        )
         extra = [(f"buffers[{i}] ({a.dtype} {a.shape})", a) for i, a in enumerate(buffers)]
         with _lock:
             return job.run(args, extra)
@@ -203,6 +235,7 @@ class _Job:
     checks: bool
     fuel: int
     cooperative: bool
+    races: bool
 
     @property
     def blocks(self) -> int:
@@ -224,6 +257,7 @@ class _Job:
         threads = self.block[0] * self.block[1] * self.block[2]
         traffic = trace.Accountant(len(code.sites), threads, self.traced)
 
+        watch = race_records.Watch(ranges, self.blocks, self.cooperative) if self.races else None
         arenas = [Arena() for _ in range(self.blocks)] if self.cooperative else [_arena]
         for number, arena in enumerate(arenas):
             self._equip(arena, number)
@@ -232,6 +266,8 @@ class _Job:
             arena.context["params"] = parameters.address
             arena.context["site_cache"] = cache.ctypes.data
             arena.context["coverage"] = counts.ctypes.data
+            arena.run[state.RACES] = arena.context["races"] = watch.address if watch else 0
+            arena.context["race_check"] = global_races.check().address if watch else 0
         if self.cooperative:
             found = cooperative.run(arenas, traffic, self.traced, self.seed, self.fuel)
             self._raise(found, ranges)

@@ -33,13 +33,17 @@ class Yield(IntEnum):
     MATCH = 6  # args: member mask, mode (any, all), value low, value high
     WARPSYNC = 7  # args: member mask
     ACTIVEMASK = 8  # args: none
-    MMA_INT8 = 9  # m16n8k32: args: a0-a3, b0-b1, c0-c3, 1 if A is u8 | 2 if B is; results: d0-d3
+    MMA_INT8 = 9  # m16n8k32: args: a0-a3, b0-b1, c0-c3, 1 if A is u8 | 2 if B is | 4 to
+    # clamp (.satfinite); results: d0-d3
     LDMATRIX = 10  # args: count | 8 if transposed, shared offset of this lane's row; results: 1-4
     COPY_ISSUE = 11  # cp.async: args: dst offset, src low, src high, size, source size
     COPY_COMMIT = 12
     COPY_WAIT = 13  # args: groups that may stay pending (-1 = wait_all)
     PAUSE = 14  # nanosleep and the like: let others run
     TRAP = 15
+    MMA_FLOAT = 16  # m16n8k16: args: a0-a7, b0-b3, c0-c3 as f32; results: d0-d3 as f32
+    STMATRIX = 17  # args: count | 8 if transposed, shared offset of this lane's row, words 1-4
+    WGMMA = 18  # args: see wgmma.py; results: in the threads' frames
 
 
 # The modes in `args`, in the order in which the comments of Yield name them.
@@ -86,8 +90,8 @@ class Reduction(IntEnum):
 #   still stops.
 # - the scheduler answers SHUFFLE in results[0] value, [1] predicate; VOTE, REDUX in [0]; MATCH in
 #   [0] mask, [1] predicate (all); ACTIVEMASK in [0].
-# - LDMATRIX: `step` checks (and traces) the 16-byte row of each lane < 8 * count before it yields;
-#   the other lanes' addresses are ignored, as in hardware.
+# - LDMATRIX, STMATRIX: `step` checks (and traces) the 16-byte row of each lane < 8 * count before
+#   it yields; the other lanes' addresses are ignored, as in hardware.
 # - COPY_ISSUE: the scheduler does every check; `step` only traces.
 # - shared memory orders between threads of one warp only at WARPSYNC (shfl, vote, mma and the like
 #   promise no memory order in PTX), between warps at BARRIER.
@@ -108,6 +112,7 @@ class Fault(IntEnum):
     TRAP = 11
     SHARED_LIMIT = 12
     COPY_IN_FLIGHT = 13  # more asynchronous copies than shared memory has room for
+    GLOBAL_RACE = 14  # two threads, one byte of global memory, nothing between (global_races.py)
 
 
 THREAD = np.dtype(
@@ -159,6 +164,8 @@ CONTEXT = np.dtype(
         ("trace_count", np.uint64),
         ("trace_capacity", np.uint64),
         ("epoch", np.uint32),  # FIRST_EPOCH + barriers released so far in this block
+        ("races", np.uint64),  # address of the state of global_races.py; 0 = off
+        ("race_check", np.uint64),  # address of its `access`
         ("warp_epoch", np.uint32, WARP),  # per warp: warp-level synchronisations since then
     ],
     align=True,

@@ -27,7 +27,9 @@ from emulator import (
     lower_convert,
     lower_float,
     lower_integer,
+    lower_matrix,
     lower_memory,
+    lower_wgmma,
     prelude,
 )
 from emulator.layout import CONTEXT, THREAD, Yield, offset
@@ -36,7 +38,10 @@ from emulator.operands import Name
 from emulator.program import Instruction, flatten
 from emulator.ptx import Module, Parameter, UnsupportedPTX
 
-FAMILIES = (lower_bits, lower_collective, lower_convert, lower_float, lower_integer, lower_memory)
+FAMILIES = (
+    lower_bits, lower_collective, lower_convert, lower_float, lower_integer, lower_matrix,
+    lower_memory, lower_wgmma,
+)  # fmt: skip
 _UNSUFFIXED = ("f16", "f16x2", "bf16", "bf16x2", "f32", "f32x2", "f64")
 
 
@@ -211,6 +216,7 @@ class Driver(Lowering):
                 f"  switch i32 %resume, label %body [ {cases} ]",
                 "body:",
                 *zero,
+                *("  " + line for line in lower_wgmma.start(self)),
                 *self.lines,
                 "return:",
                 "  ret void",
@@ -247,20 +253,23 @@ def compile_kernel(
     *,
     checks: bool = True,
     trace: bool = False,
+    races: bool = False,
     approximate: frozenset[str] = frozenset(),
 ) -> CompiledKernel:
     """Lower and compile one entry of a parsed module.
 
     checks: bounds, alignment, uninitialised reads and shared-memory races. trace: write TRACE
-    records. approximate: opcodes ("ex2.approx.f32", ...) that may run though their last bits are
-    not specified. Raises KeyError-like ValueError for an unknown entry, UnsupportedPTX otherwise.
+    records. races: tell global_races.py of every access of global memory. approximate: opcodes
+    ("ex2.approx.f32", ...) that may run though their last bits are not specified. Raises
+    KeyError-like ValueError for an unknown entry, UnsupportedPTX otherwise.
     """
     entry = module.entries.get(name)
     if entry is None:
         known = ", ".join(module.entries) or "none"
         raise ValueError(f"name: no entry {name!r} in this module; it has: {known}")
     program = flatten(module, entry)
-    lowering = Driver(module, program, checks=checks, trace=trace, approximate=approximate)
+    options = {"checks": checks, "trace": trace, "races": races}
+    lowering = Driver(module, program, approximate=approximate, **options)
     compiled = jit.compile_ir(lowering.lower())
     last = entry.params[-1] if entry.params else None
     return CompiledKernel(

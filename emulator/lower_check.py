@@ -14,27 +14,36 @@ not checked for uninitialised reads.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from emulator.flow import effects
 from emulator.layout import BUFFER, CONTEXT, GRANULE, Fault, offset
 from emulator.lowering import Lowering
 from emulator.prelude_shared import EPOCH, LANE, LANES, WARPS, constant, splat
+from emulator.race_records import ACTIONS
 
 STORES = ("write", "strong_write", "atomic")
+Values = Sequence[tuple[int, str]]  # (bits, value)
 
 
-def guard(low: Lowering, space: str, address: str, size: int, action: str) -> str:
-    """Check and trace; returns the host address."""
+def guard(
+    low: Lowering, space: str, address: str, size: int, action: str, values: Values = ()
+) -> str:
+    """Check and trace; returns the host address. values: what a store writes, in order."""
     if space == "shared":
         host = low.value(f"add i64 {low.entry_load('shared', 'i64')}, {address}")
         if low.checks:
-            _shared(low, address, size, action)
+            _shared(low, address, size, action, values)
         _trace(low, host, size, action, shared=True)
         return host
     if space == "generic":
-        _generic(low, address, size, action)
+        _generic(low, address, size, action, values)
         return address
     if space in ("global", "const"):
         if low.checks:
             _global(low, address, size, action)
+        if low.races and space == "global":
+            _race(low, address, size, action)
         _trace(low, address, size, action, shared=False)
     elif low.checks:
         _window(low, space, address, size, action)
@@ -138,7 +147,7 @@ def _entry_field(name: str, base: str, where: int) -> list[str]:
     ]
 
 
-def _shared(low: Lowering, place: str, size: int, action: str) -> None:
+def _shared(low: Lowering, place: str, size: int, action: str, values: Values) -> None:
     """Inline: one more read where several read already. The rest is a call."""
     good = low.fresh("good")
     if action == "read":
@@ -149,8 +158,33 @@ def _shared(low: Lowering, place: str, size: int, action: str) -> None:
         "i1", f"shared_{action}_{size}", ("ptr", "%thread"), ("ptr", "%context"),
         ("i32", str(low.now.site)), ("i32", _me(low)), ("i64", place),
     )  # fmt: skip
-    low.branch(failed, "return", good)
+    if values:
+        same = low.fresh("same")
+        low.branch(failed, same, good)
+        low.label(same)
+        _same_value(low, place, values, good)
+    else:
+        low.branch(failed, "return", good)
     low.label(good)
+
+
+def _same_value(low: Lowering, place: str, values: Values, good: str) -> None:
+    """Go to `good` if another lane of this warp has just stored these values (prelude_same.py)."""
+    size = sum(bits for bits, _ in values) // 8
+    ordered = low.helper(
+        "i1", "same_warp", ("ptr", "%thread"), ("ptr", "%context"), ("i32", _me(low)),
+        ("i64", place), ("i64", str(size)),
+    )  # fmt: skip
+    compare = low.fresh("compare")
+    low.branch(ordered, compare, "return")
+    low.label(compare)
+    host = low.value(f"add i64 {low.entry_load('shared', 'i64')}, {place}")
+    pointer, at, same = low.value(f"inttoptr i64 {host} to ptr"), 0, "true"
+    for bits, value in values:
+        there = low.load(f"i{bits}", pointer, at, "memory")
+        same = low.value(f"and i1 {same}, {low.value(f'icmp eq i{bits} {there}, {value}')}")
+        at += bits // 8
+    low.branch(same, good, "return")
 
 
 def _look(low: Lowering, place: str, size: int, good: str, check: str) -> None:
@@ -233,7 +267,38 @@ def _global(low: Lowering, address: str, size: int, action: str) -> None:
     low.label(good)
 
 
-def _generic(low: Lowering, address: str, size: int, action: str) -> None:
+def _race(low: Lowering, address: str, size: int, action: str) -> None:
+    """Tell global_races.py of an access, or with size 0 of a fence."""
+    modifiers = low.now.modifiers
+    releases = not {"release", "acq_rel"}.isdisjoint(modifiers) and "cta" not in modifiers
+    good = low.fresh("unraced")
+    failed = low.helper(
+        "i1", "race", ("ptr", "%thread"), ("ptr", "%context"), ("i32", str(low.now.site)),
+        ("i64", address), ("i64", str(size)), ("i64", str(ACTIONS.index(_watched(low, action)))),
+        ("i64", str(int(releases and action != "read"))),
+    )  # fmt: skip
+    low.branch(failed, "return", good)
+    low.label(good)
+
+
+def _watched(low: Lowering, action: str) -> str:
+    """The action's name in global_races.py: an atomic whose result nobody reads is "reduce"."""
+    if action != "atomic":
+        return action
+    if low.now.root == "red":
+        return "reduce"
+    result, _ = effects(low.now, 0)
+    used = any(effects(instruction, 0)[1] & result for instruction in low.program.instructions)
+    return action if used else "reduce"
+
+
+def note_fence(low: Lowering) -> None:
+    """A fence that reaches other blocks."""
+    if low.races and "cta" not in low.now.modifiers:
+        _race(low, "0", 0, "read")
+
+
+def _generic(low: Lowering, address: str, size: int, action: str, values: Values) -> None:
     """Find the window of a generic address, then check as there."""
     done = low.fresh("generic")
     if low.program.shared:
@@ -241,7 +306,7 @@ def _generic(low: Lowering, address: str, size: int, action: str) -> None:
         shared, other = low.fresh("shared"), low.fresh("other")
         low.branch(yes, shared, other)
         low.label(shared)
-        guard(low, "shared", place, size, action)
+        guard(low, "shared", place, size, action, values)
         low.jump(done)
         low.label(other)
     private = _within(low, _slots(low), address, 1)

@@ -1,11 +1,10 @@
-"""What threads do together: barriers, warp operations, mma, ldmatrix; and calls and exits.
+"""What threads do together: barriers and warp operations; and calls and exits.
 
 Each collective stores its operands in THREAD.args in the order that layout.Yield names and returns;
 the scheduler performs it. elect.sync elects the lowest lane of its mask. `bar.arrive` is refused.
 `vprintf` prints nothing and returns 0; `__assertfail` traps.
 
-Source: PTX ISA 9.0, sections 9.7.13 (barriers, shfl, vote, match, redux, elect), 9.7.15 (mma,
-ldmatrix).
+Source: PTX ISA 9.0, sections 9.7.13 (barriers, shfl, vote, match, redux, elect).
 """
 
 from __future__ import annotations
@@ -18,14 +17,11 @@ from emulator.layout import (
     VoteMode,
     Yield,
 )
-from emulator.lower_check import guard
-from emulator.lower_memory import effective
 from emulator.lowering import Lowering, Modifiers, lowers
 from emulator.operands import Name, Operand, Symbol
 from emulator.program import Instruction
 
 SIGNED_REDUX = 8
-TRANSPOSED = 8
 
 
 @lowers("bar", "barrier")
@@ -161,62 +157,6 @@ def nanosleep(low: Lowering, ins: Instruction) -> None:
     modifiers.type(("u32",))
     modifiers.finish()
     low.suspend(Yield.PAUSE, ())
-
-
-_MMA_SHAPES = {"m16n8k32": (4, 2, 4), "m16n8k16": (2, 1, 4)}  # registers of A, B, C
-_MMA_TYPES = {("s8", "s8"): 0, ("u8", "s8"): 1, ("s8", "u8"): 2, ("u8", "u8"): 3}
-_MMA: dict[tuple[str, ...], tuple[tuple[int, ...], int]] = {
-    ("sync", "aligned", shape, "row", "col", "s32", *types, "s32"): (sizes, mode)
-    for shape, sizes in _MMA_SHAPES.items()
-    for types, mode in _MMA_TYPES.items()
-}
-
-
-@lowers("mma")
-def mma(low: Lowering, ins: Instruction) -> None:
-    """m16n8k16 is m16n8k32 with zeros in the upper half of K: the fragments agree."""
-    sizes, mode = _MMA.get(ins.modifiers, ((), 0))
-    if not sizes:
-        known = ", ".join(".".join(("mma", *modifiers)) for modifiers in _MMA)
-        raise ins.unsupported(f"supported are {known}")
-    target, *sources = ins.operands
-    if tuple(len(low.items(operand)) for operand in sources) != sizes:
-        raise ins.unsupported(f"expected {sizes} source registers")
-    words = []
-    for operand, full in zip(sources, (4, 2, 4), strict=True):
-        fragment = [low.read(item, 32) for item in low.items(operand)]
-        words += fragment + ["0"] * (full - len(fragment))
-    low.suspend(Yield.MMA_INT8, (*words, str(mode)))
-    for position, item in enumerate(low.items(target)):
-        low.write(item, low.result(position), 32)
-
-
-@lowers("ldmatrix")
-def ldmatrix(low: Lowering, ins: Instruction) -> None:
-    """Checks the row that this lane addresses, if the instruction uses it."""
-    modifiers = Modifiers(ins)
-    modifiers.type(("b16",))
-    for name in (("sync",), ("aligned",), ("m8n8",)):
-        modifiers.choice(name)
-    count = int(modifiers.choice(("x1", "x2", "x4"))[1:])
-    transposed = modifiers.flag("trans")
-    modifiers.flag("shared", "shared::cta")
-    modifiers.finish()
-    target, address = ins.operands
-    items = low.items(target)
-    if len(items) != count:
-        raise ins.unsupported(f"{len(items)} destinations for .x{count}")
-    place = effective(low, address, "shared")
-    used, done = low.fresh("row"), low.fresh("rows")
-    low.branch(low.value(f"icmp ult i32 {low.thread('lane')}, {8 * count}"), used, done)
-    low.label(used)
-    guard(low, "shared", place, 16, "read")
-    low.jump(done)
-    low.label(done)
-    mode = str(count | (TRANSPOSED if transposed else 0))
-    low.suspend(Yield.LDMATRIX, (mode, low.resize(place, 64, 32)))
-    for position, item in enumerate(items):
-        low.write(item, low.result(position), 32)
 
 
 @lowers("ret", "exit")

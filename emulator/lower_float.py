@@ -21,6 +21,8 @@ Source: PTX ISA 9.0, sections 9.7.3-9.7.5.
 
 from __future__ import annotations
 
+from typing import Any
+
 from emulator import lower_round
 from emulator.lowering import Lowering, Modifiers, lowers
 from emulator.program import Instruction
@@ -194,6 +196,18 @@ def scalar(
     return flush(low, data, result) if ftz else result
 
 
+def _signs_apart(low: Lowering, operation: str, data: str, bits: list[str], **more: Any) -> str:
+    """.xorsign.abs: min or max of the sizes, with the product of the signs unless it is NaN."""
+    kind, top = f"i{BITS[data]}", 1 << (BITS[data] - 1)
+    sizes = [low.value(f"and {kind} {value}, {top - 1}") for value in bits]
+    result = scalar(low, operation, data, sizes, **more)
+    signs = low.value(f"xor {kind} {bits[0]}, {bits[1]}")
+    sign = low.value(f"and {kind} {signs}, {signed_literal(top, BITS[data])}")
+    nan = low.value(f"icmp eq {kind} {result}, {NAN[data]}")
+    sign = low.value(f"select i1 {nan}, {kind} 0, {kind} {sign}")
+    return low.value(f"or {kind} {result}, {sign}")
+
+
 def each_half(low: Lowering, data: str, words: list[str], one: object) -> str:
     """Apply `one(bits) -> bits` to both halves of packed words."""
     assert callable(one)
@@ -222,6 +236,9 @@ def arithmetic(low: Lowering, ins: Instruction) -> None:
     data = modifiers.type(FLOATS)
     ordered = operation in ("min", "max")
     nan = ordered and modifiers.flag("NaN")
+    xorsign = ordered and modifiers.flag("xorsign")
+    if xorsign and (not modifiers.flag("abs") or data == "f64"):
+        raise ins.unsupported(f"xorsign of {data} (f32, f16, bf16, with .abs)")
     ftz = data != "f64" and not data.startswith("bf16") and modifiers.flag("ftz")
     sat = not ordered and data in ("f32", "f16", "f16x2") and modifiers.flag("sat")
     relu = operation == "fma" and data not in ("f32", "f64") and modifiers.flag("relu")
@@ -241,6 +258,8 @@ def arithmetic(low: Lowering, ins: Instruction) -> None:
 
     def one(bits: list[str]) -> str:
         more = {"ftz": ftz, "sat": sat, "nan": nan, "relu": relu}
+        if xorsign:
+            return _signs_apart(low, operation, base, bits, **more)
         return scalar(low, operation, base, bits, rounding=rounding, **more)
 
     result = each_half(low, data, words, one) if data.endswith("x2") else one(words)

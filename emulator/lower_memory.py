@@ -17,7 +17,7 @@ What PTX leaves open, and the choice made here:
 from __future__ import annotations
 
 from emulator.layout import Yield
-from emulator.lower_check import guard, in_shared, trace_value
+from emulator.lower_check import Values, guard, in_shared, note_fence, trace_value
 from emulator.lower_float import FLOATS, flush, scalar
 from emulator.lowering import Lowering, Modifiers, lowers
 from emulator.operands import Address, Imm, Operand, Reg, Symbol
@@ -33,7 +33,7 @@ HINTS = (
     "weak", "cta", "gpu", "sys", "cluster", "ca", "cg", "cs", "lu", "cv", "wb", "wt", "nc",
     "L1::evict_normal", "L1::evict_unchanged", "L1::evict_first", "L1::evict_last",
     "L1::no_allocate", "L2::evict_normal", "L2::evict_first", "L2::evict_last",
-    "L2::64B", "L2::128B", "L2::256B",
+    "L2::64B", "L2::128B", "L2::256B", "L2::cache_hint",
 )  # fmt: skip
 DATA = (
     "b8", "b16", "b32", "b64", "u8", "u16", "u32", "u64", "s8", "s16", "s32", "s64",
@@ -84,11 +84,13 @@ def _fixed(low: Lowering, address: Operand, size: int) -> bool:
     return True
 
 
-def _host(low: Lowering, address: Operand, space: str, size: int, action: str) -> str:
-    """Checked host pointer of an access."""
+def _host(
+    low: Lowering, address: Operand, space: str, size: int, action: str, values: Values = ()
+) -> str:
+    """Checked host pointer of an access. values: what a plain store writes."""
     fixed = _fixed(low, address, size)
     where = effective(low, address, space)
-    host = where if fixed else guard(low, space, where, size, action)
+    host = where if fixed else guard(low, space, where, size, action, values)
     return low.value(f"inttoptr i64 {host} to ptr")
 
 
@@ -106,10 +108,23 @@ def _access(low: Lowering, ins: Instruction, kind: str) -> tuple[str, str, int, 
     return space, data, vector, f"strong_{kind}" if strong else kind
 
 
+def _without_policy(ins: Instruction) -> int:
+    """How many operands there are but for a cache policy, which has no effect."""
+    return len(ins.operands) - ("L2::cache_hint" in ins.modifiers)
+
+
+@lowers("createpolicy")
+def createpolicy(low: Lowering, ins: Instruction) -> None:
+    """A cache policy is opaque: here always 0."""
+    if ins.modifiers[0] not in ("fractional", "range") or ins.modifiers[-1] != "b64":
+        raise ins.unsupported("createpolicy.fractional and .range of type .b64 are supported")
+    low.write(ins.operands[0], "0", 64)
+
+
 @lowers("ld", "ldu")
 def ld(low: Lowering, ins: Instruction) -> None:
     space, data, vector, action = _access(low, ins, "read")
-    target, address = ins.operands
+    target, address = ins.operands[: _without_policy(ins)]
     width = BITS[data]
     items = low.items(target)
     if len(items) != vector:
@@ -125,13 +140,14 @@ def ld(low: Lowering, ins: Instruction) -> None:
 @lowers("st")
 def st(low: Lowering, ins: Instruction) -> None:
     space, data, vector, action = _access(low, ins, "write")
-    address, source = ins.operands
+    address, source = ins.operands[: _without_policy(ins)]
     width = BITS[data]
     items = low.items(source)
     if len(items) != vector:
         raise ins.unsupported(f"{len(items)} sources for a vector of {vector}")
     values = [low.read(item, width) for item in items]
-    pointer = _host(low, address, space, vector * width // 8, action)
+    stored = [(width, value) for value in values] if action == "write" else []
+    pointer = _host(low, address, space, vector * width // 8, action, stored)
     for position, value in enumerate(values):
         low.store(f"i{width}", value, pointer, position * width // 8, "memory")
 
@@ -143,13 +159,15 @@ def atom(low: Lowering, ins: Instruction) -> None:
     operation = modifiers.choice(tuple(_ATOMICS))
     space = SPACES.get(modifiers.choice(("global", "shared", "shared::cta"), "generic"), "generic")
     modifiers.flag("relaxed", "acquire", "release", "acq_rel", "cta", "gpu", "sys", "cluster")
+    modifiers.flag("L2::cache_hint")
     noftz = modifiers.flag("noftz")
     modifiers.finish()
     if data not in _ATOMICS[operation] or noftz != (data in ("f16", "f16x2", "bf16", "bf16x2")):
         raise ins.unsupported(f"{operation} of type {data}")
     width = BITS[data]
+    operands = ins.operands[: _without_policy(ins)]
     target, (address, *values) = (
-        (ins.operands[0], ins.operands[1:]) if ins.root == "atom" else (None, ins.operands)
+        (operands[0], operands[1:]) if ins.root == "atom" else (None, operands)
     )
     if ins.root == "atom":
         low.suspend(Yield.PAUSE, ())
@@ -247,6 +265,10 @@ def fence(low: Lowering, ins: Instruction) -> None:
     modifiers = Modifiers(ins)
     if ins.root in ("membar", "fence"):
         modifiers.flag("cta", "gl", "gpu", "sys", "cluster", "sc", "acq_rel", "acquire", "release")
+        if modifiers.flag("proxy"):
+            modifiers.choice(("async", "alias"))
+            modifiers.flag("global", "shared::cta", "shared::cluster")
+        note_fence(low)
     else:
         modifiers.flag("global", "local", "L1", "L2", "L2::evict_last", "L2::evict_normal")
     modifiers.finish()
@@ -276,9 +298,9 @@ def _cp_async(low: Lowering, ins: Instruction, modifiers: Modifiers) -> None:
     cache = modifiers.choice(("ca", "cg"))
     modifiers.choice(("shared", "shared::cta"))
     modifiers.choice(("global",))
-    modifiers.flag("L2::64B", "L2::128B", "L2::256B")
+    modifiers.flag("L2::64B", "L2::128B", "L2::256B", "L2::cache_hint")
     modifiers.finish()
-    target, source, size, *rest = ins.operands
+    target, source, size, *rest = ins.operands[: _without_policy(ins)]
     count = size.bits(32) if isinstance(size, Imm) else None
     sizes = (16,) if cache == "cg" else (4, 8, 16)
     if count not in sizes or len(rest) > 1:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from emulator import flow, prelude
+from emulator import accumulators, flow, prelude
 from emulator.layout import CONTEXT, MAX_ARGS, THREAD, Fault, Yield, offset
 from emulator.lower_special import special
 from emulator.operands import Imm, Operand, Pair, Reg, Sink, Special, Symbol, Vector
@@ -91,8 +91,10 @@ class Lowering:
         checks: bool,
         trace: bool,
         approximate: frozenset[str],
+        races: bool = False,
     ) -> None:
         self.module, self.program = module, program
+        self.races = races
         self.checks, self.trace, self.approximate = checks, trace, approximate
         self.flow = flow.analyse(program)
         self.lines: list[str] = []
@@ -124,6 +126,8 @@ class Lowering:
         for index in sorted(resident, key=lambda i: -self.program.registers[i].bits):
             self.register_offset[index] = size
             size += max(1, self.program.registers[index].bits // 8)
+        self.accumulators_at = align_up(size, 16)  # of wgmma: lower_wgmma.py
+        size = self.accumulators_at + accumulators.size(self.program)
         self.frame_size = align_up(max(size, 16), 64)
 
     def _place_shared(self) -> None:

@@ -22,10 +22,12 @@ from typing import Any
 import numpy as np
 
 from emulator.layout import BUFFER
+from reference.arguments import check_int, check_kind, shown
 
 ALIGNMENT = 256
 KEPT_ALIGNMENT = 16  # of an ordinary array's address, what its copy keeps
 POISON = 0xA5
+MOST_BYTES = 1 << 40
 
 
 class _Allocation:
@@ -51,13 +53,13 @@ def empty(shape: int | Sequence[int], dtype: Any) -> np.ndarray:
 
     Raises ValueError for a negative size, TypeError for a dtype that holds Python objects.
     """
-    dtype = np.dtype(dtype)
-    if dtype.hasobject:
-        raise TypeError(f"dtype: got {dtype}; allowed: dtypes of plain bytes")
-    dims = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
-    if any(n < 0 for n in dims):
-        raise ValueError(f"shape: got {dims}; allowed: sizes >= 0")
+    dtype = _plain_dtype(dtype)
+    dims = (shape,) if not isinstance(shape, (list, tuple)) else tuple(shape)
+    for n in dims:
+        check_int("shape", n, 0)
     size = math.prod(dims) * dtype.itemsize
+    if size > MOST_BYTES:
+        raise ValueError(f"shape: got {dims} of {dtype}; allowed: up to {MOST_BYTES} bytes")
     owner, start = aligned_bytes(size, ALIGNMENT)
     owner[:] = POISON
     if size:
@@ -65,6 +67,18 @@ def empty(shape: int | Sequence[int], dtype: Any) -> np.ndarray:
         insort(_starts, start)
     skip = start - owner.ctypes.data
     return owner[skip : skip + size].view(dtype).reshape(dims)
+
+
+def _plain_dtype(dtype: Any) -> np.dtype:
+    if dtype is None:
+        raise TypeError("dtype: got None; allowed: dtypes of plain bytes")
+    try:
+        made = np.dtype(dtype)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"dtype: got {shown(dtype)}; allowed: dtypes of plain bytes") from error
+    if made.hasobject or made.itemsize == 0 or not made.isnative:
+        raise TypeError(f"dtype: got {made}; allowed: native dtypes of plain bytes")
+    return made
 
 
 def aligned_bytes(size: int, alignment: int, residue: int = 0) -> tuple[np.ndarray, int]:
@@ -99,6 +113,7 @@ def _shadow_view(array: np.ndarray) -> np.ndarray | None:
 
 def mark_written(array: np.ndarray) -> None:
     """Declare every element of a tracked array (or a slice of it) initialised, as by an upload."""
+    check_kind("array", array, np.ndarray, "a NumPy array")
     shadow = _shadow_view(array)
     if shadow is not None:
         shadow[...] = 1
@@ -106,6 +121,7 @@ def mark_written(array: np.ndarray) -> None:
 
 def written(array: np.ndarray) -> np.ndarray | None:
     """Per element of a tracked array: were all of its bytes written? None for ordinary arrays."""
+    check_kind("array", array, np.ndarray, "a NumPy array")
     shadow = _shadow_view(array)
     return None if shadow is None else np.asarray(shadow.all(axis=-1))
 

@@ -28,7 +28,11 @@ RUNTIME_SOURCES = (
     "native.py",
     "state.py",
     "shadow.py",
+    "race_records.py",
+    "global_races.py",
     "tensor.py",
+    "tensor_float.py",
+    "wgmma.py",
     "collectives.py",
     "barriers.py",
     "copies.py",
@@ -61,6 +65,20 @@ def entry(function: Callable[..., Any]) -> Any:
     config.CACHE_DIR = str(directory)
     try:
         return numba.njit(cache=True, **_OPTIONS)(function)
+    finally:
+        config.CACHE_DIR = before
+
+
+def c_entry(function: Callable[..., Any], arguments: int) -> Any:
+    """Compile a function of int64s that machine code calls by its `address`, cached as `entry`."""
+    directory = cache_directory()
+    options = {name: value for name, value in _OPTIONS.items() if name != "nogil"}
+    make = numba.cfunc(types.int64(*[types.int64] * arguments), cache=bool(directory), **options)
+    config: Any = numba.config
+    before = config.CACHE_DIR
+    config.CACHE_DIR = str(directory or before)
+    try:
+        return make(function)
     finally:
         config.CACHE_DIR = before
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 
-from emulator.layout import CONTEXT, THREAD, TRACE, Yield, offset
+from emulator.layout import CONTEXT, THREAD, TRACE, Fault, Yield, offset
 from emulator.prelude_global import global_check
 from emulator.prelude_round import FUNCTIONS
+from emulator.prelude_same import SAME_WARP
 from emulator.prelude_shared import apart_check, granule_check, shared_check
 
 
@@ -98,6 +99,33 @@ done:
 }}
 """
 
+# One access of global memory, or a fence (size 0), told to global_races.py.
+RACE = f"""
+define internal i1 @race(ptr %thread, ptr %context, i32 %site, i64 %address, i64 %size,
+    i64 %action, i64 %fences) noinline nounwind {{
+entry:
+  %ps = getelementptr i8, ptr %context, i64 {_context("races")}
+  %state = load i64, ptr %ps
+  %pf = getelementptr i8, ptr %context, i64 {_context("race_check")}
+  %check = load ptr, ptr %pf
+  %me = ptrtoint ptr %thread to i64
+  %found = call i64 %check(i64 %state, i64 %me, i64 %address, i64 %size, i64 %action, i64 %fences)
+  %fine = icmp eq i64 %found, 0
+  br i1 %fine, label %good, label %bad
+good:
+  ret i1 false
+bad:
+  %bytes = trunc i64 %size to i32
+  %odd = icmp ne i64 %action, 0
+  %strong = icmp ne i64 %action, 2
+  %writes = and i1 %odd, %strong
+  %store = zext i1 %writes to i32
+  call void @fault(ptr %thread, i32 %site, i32 {int(Fault.GLOBAL_RACE)}, i64 %address, i32 %bytes,
+    i32 %store)
+  ret i1 true
+}}
+"""
+
 # f32 -> bf16 in integers: LLVM's own lowering may flush subnormals.
 BF16_FROM_F32 = """
 define internal i16 @bf16_from_f32(float %x) alwaysinline {
@@ -160,10 +188,12 @@ define internal double @fma_odd(double %a, double %b, double %c) alwaysinline {
 
 _FIXED = {
     "fault": FAULT,
+    "race": RACE,
     "trace": TRACE_FUNCTION,
     "bf16_from_f32": BF16_FROM_F32,
     "f32_odd_from_f64": F32_ODD_FROM_F64,
     "fma_odd": FMA_ODD,
+    "same_warp": SAME_WARP,
     **FUNCTIONS,
 }
 _INTRINSICS = (
@@ -193,7 +223,7 @@ def text(names: set[str]) -> tuple[str, set[str]]:
     declares: set[str] = set()
     checks = {name for name in names if name.startswith(("global_", "shared_"))}
     granules = {re.sub(r"_(\w+)_\d+", r"_granule_\1", n) for n in checks if n.startswith("shared_")}
-    for name in sorted(names | granules | ({"fault"} if checks else set())):
+    for name in sorted(names | granules | ({"fault"} if checks or "race" in names else set())):
         check = re.fullmatch(r"(shared|global)_(\w+)_(\d+)", name)
         if check:
             build = shared_check if check[1] == "shared" else global_check

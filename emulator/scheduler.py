@@ -9,12 +9,12 @@ sweep, which must not change the results of a kernel without races. After a firs
 other ready thread of the block runs once more, to count how many are concerned; nothing is released
 any more.
 
-Races on global memory go unseen. Blocks that wait for each other run out of fuel in `run_blocks`.
+Blocks that wait for each other run out of fuel in `run_blocks`.
 """
 
 from __future__ import annotations
 
-from emulator import barriers, collectives, copies, shadow
+from emulator import barriers, collectives, copies, global_races, shadow
 from emulator.layout import WARP, Fault, Yield
 from emulator.native import (
     call_step,
@@ -50,6 +50,7 @@ from emulator.state import (
     LANE_ORDER,
     LANES,
     PAUSED,
+    RACES,
     RANDOM,
     READY,
     RESUME,
@@ -109,6 +110,8 @@ def take_turn(run: Run, block: int, sweeps: int) -> int:
     """
     if run[BLOCK] != block:
         _start_block(run, block)
+    if run[RACES]:
+        global_races.go_on(run[RACES], block)
     moved = 0
     idle = 0
     last = POLLED
@@ -164,6 +167,8 @@ def _start_block(run: Run, block: int) -> None:
     fill(run[SHARED_AT], POISON, run[SHARED_SIZE])
     shadow.reset(run)
     copies.reset(run)
+    if run[RACES]:
+        global_races.start_block(run[RACES], block)
     for index in range(run[THREAD_COUNT]):
         thread = run[THREADS] + index * THREAD_SIZE
         store32(thread + RESUME, 0)
@@ -207,7 +212,7 @@ def _settle(run: Run, warp: int, lane: int, thread: int) -> bool:
     """Act on why `step` returned; True if the thread may go on at once."""
     op = load32(thread + YOP)
     bit = 1 << lane
-    if Yield.SHUFFLE <= op <= Yield.LDMATRIX:
+    if Yield.SHUFFLE <= op <= Yield.LDMATRIX or op >= Yield.MMA_FLOAT:
         run[WAITING + warp] |= bit
     elif op == Yield.BARRIER:
         if not barriers.arrive(run, warp, lane):
@@ -247,6 +252,8 @@ def _record(run: Run, thread: int) -> None:
     other = 0
     if kind == Fault.RACE:
         other = shadow.find_conflict(run, thread, address - run[SHARED_AT], size, store)
+    elif kind == Fault.GLOBAL_RACE:
+        other = global_races.other(run[RACES])
     fault(run, kind, thread, address, size, store, other)
 
 

@@ -58,8 +58,9 @@ BARRIERS = 16
     FAULT_ADDRESS,
     FAULT_SIZE,
     FAULT_STORE,
+    RACES,  # address of the state of global_races.py, 0 = off
     FAULT_OTHER,  # RACE: the shadow word; collectives and barriers: a mask of lanes, or a lane
-) = range(39)
+) = range(40)
 
 READY = 64
 WAITING = READY + WARPS

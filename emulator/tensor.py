@@ -1,11 +1,12 @@
-"""Tensor-core arithmetic of one warp: mma.sync m16n8k32 on s8 or u8, exactly as wrapping int32.
+"""Tensor-core arithmetic of one warp: mma.sync m16n8k32 on s8 or u8, exactly, into int32.
 
 Contract (PTX ISA, "Matrix Fragments for mma.m16n8k32" of .u8 and .s8; lane = 4*g + q, h = g + 8):
   A (16, 32) row-major: a0 = A[g, 4q:4q+4], a1 = A[h, same], a2 = A[g, 16+4q: ...], a3 = A[h, ...]
   B (32, 8) column-major: b0 = B[4q:4q+4, g], b1 = B[16+4q: ..., g]
   C, D (16, 8): c0, c1 = C[g, 2q:2q+2], c2, c3 = C[h, 2q:2q+2]
 A and B are each s8 or u8, widened to int16; products are below 2**16 in magnitude, their sums are
-int32 additions modulo 2**32 in any order.
+int32 additions modulo 2**32 in any order. With .satfinite the sum of C and the (exact) products is
+clamped to int32 instead.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from llvmlite import ir
 from numba import types
 
 from emulator.layout import THREAD, offset
-from emulator.native import jit, load64, primitive, store64
+from emulator.native import jit, load32s, load64, primitive, store32, store64
 
 ARGS = offset(THREAD, "args")
 RESULTS = offset(THREAD, "results")
@@ -100,7 +101,7 @@ def _accumulate_row(typingctx: Any, a_row: Any, b: Any, c_row: Any) -> Any:
 def mma_int8(warp: int, scratch: int, mode: int) -> None:
     """Perform one m16n8k32 for the 32 threads at `warp`; D goes to their results.
 
-    mode: 1 if A is unsigned, | 2 if B is.
+    mode: 1 if A is unsigned, | 2 if B is, | 4 to clamp.
     """
     a_mask = UNSIGNED if mode & 1 else SIGNED
     b_mask = UNSIGNED if mode & 2 else SIGNED
@@ -120,8 +121,8 @@ def mma_int8(warp: int, scratch: int, mode: int) -> None:
         _widen(args + 16, pairs, pairs + B_PAIR_BYTES, b_mask)
         _widen(args + 20, pairs + 8 * B_PAIR_BYTES, pairs + 9 * B_PAIR_BYTES, b_mask)
         sums = c + g * C_ROW_BYTES + 8 * q
-        store64(sums, load64(args + 24))
-        store64(sums + 8 * C_ROW_BYTES, load64(args + 32))
+        store64(sums, 0 if mode & 4 else load64(args + 24))
+        store64(sums + 8 * C_ROW_BYTES, 0 if mode & 4 else load64(args + 32))
     for row in range(16):
         _accumulate_row(scratch + row * A_ROW_BYTES, b, c + row * C_ROW_BYTES)
     for lane in range(32):
@@ -129,3 +130,7 @@ def mma_int8(warp: int, scratch: int, mode: int) -> None:
         results = warp + lane * SIZE + RESULTS
         store64(results, load64(sums))
         store64(results + 8, load64(sums + 8 * C_ROW_BYTES))
+        if mode & 4:
+            for i in range(4):
+                total = load32s(results + 4 * i) + load32s(warp + lane * SIZE + ARGS + 24 + 4 * i)
+                store32(results + 4 * i, min(max(total, -(1 << 31)), (1 << 31) - 1))

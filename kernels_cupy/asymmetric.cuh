@@ -1,5 +1,6 @@
 // A dialect's asymmetric arithmetic: range, scale, zero point and codes of one group. Its fields
-// come in as defines, as dialect.cuh says; the contract is that of reference/int8_asymmetric.py.
+// come in as defines, as dialect.cuh says; the contract is that of reference/int8_asymmetric.py and
+// reference/asymmetric.py.
 //
 // Codes are u8 or s8 by `lowest`, 0 or -128, a number of the running kernel: nothing else differs.
 #pragma once
@@ -12,12 +13,30 @@ enum AzpRange {
     AS_IS = 1,      // "as is"
 };
 enum ZeroPoint {
-    CLAMPED = 0,    // "clamp(rne(qmin-min/s))"
-    ANY_INT32 = 1,  // "rne(qmin-min/s)"
+    CLAMPED = 0,          // "clamp(rne(qmin-min/s))"
+    ANY_INT32 = 1,        // "rne(qmin-min/s)"
+    RATIO_ROUNDED = 2,    // "clamp(qmin-rne(min/s))"
+    CLAMPED_IN_FP32 = 3,  // "clamp(rne(qmin-min/s)), fp32 per tensor"
 };
 enum AzpSum {
-    EXACT_SUM = 0,  // "exact"
-    WRAPPED = 1,    // "wrap"
+    EXACT_SUM = 0,            // "exact"
+    WRAPPED = 1,              // "wrap"
+    BEFORE_ROUNDING = 2,      // "before rounding"
+    FMA_BEFORE_ROUNDING = 3,  // "fma before rounding"
+};
+enum AzpLeastScale {  // what only this family has of LeastScale
+    ONE_WHERE_EMPTY = 4,  // "1 where empty"
+};
+enum AzpNanZeroPoint {
+    NAN_IS_0 = 0,        // "0"
+    NAN_IS_HIGHEST = 1,  // "qmax"
+    NAN_WRAPS = 2,       // "clamp(qmin+2**31)"
+};
+enum AzpNanCode {
+    NAN_TO_ZERO_POINT = 0,  // "zero point"
+    NAN_TO_ZERO = 1,        // "zero"
+    NAN_TO_LOW = 2,         // "low"
+    NAN_TO_HIGH = 3,        // "high"
 };
 
 constexpr int STEPS = 255;  // between the lowest and the highest code
@@ -25,14 +44,27 @@ constexpr int STEPS = 255;  // between the lowest and the highest code
 // it is clamped. divide_fast is right up to here, as bench/prove_division.py shows.
 constexpr int FARTHEST = 512;
 
-static_assert(ARITHMETIC_RULE == IN_FP32 && ROUNDING_RULE == RNE, "fp32 and rne are written");
+constexpr bool SUM_FIRST =
+    AZP_SUM_RULE == BEFORE_ROUNDING || AZP_SUM_RULE == FMA_BEFORE_ROUNDING;
+
+static_assert(ROUNDING_RULE == RNE, "rne is written");
 static_assert(MULTIPLIER_RULE != X_TIMES_QMAX, "the multiplier is x/s or x*(1/s)");
 static_assert(
     !divides(MULTIPLIER_RULE) || AZP_RANGE_RULE == WITH_ZERO,
     "quotients are bounded only where the range holds 0");
 static_assert(
-    AZP_SUM_RULE == WRAPPED || ZERO_POINT_RULE == CLAMPED,
+    AZP_SUM_RULE == WRAPPED || ZERO_POINT_RULE != ANY_INT32,
     "the sum is exact only with zero points of few bits");
+static_assert(
+    AZP_SUM_RULE != FMA_BEFORE_ROUNDING
+        || (ARITHMETIC_RULE == IN_FP32 && !divides(MULTIPLIER_RULE)
+            && !divides(STATIC_MULTIPLIER_RULE)),
+    "an FMA multiplies, in fp32");
+
+// Rounds to the dtype in which the dialect computes scale and zero point; `narrow`: codes.
+__device__ inline float kept_scale(float value) {
+    return ARITHMETIC_RULE == IN_FP32 ? value : round_as_input(value);
+}
 
 // ---- range
 
@@ -116,13 +148,43 @@ struct Asymmetric {
     int zero_point, lowest;
 };
 
-__device__ inline Asymmetric make_asymmetric(const Range& range, int lowest) {
-    const float scale = __fdiv_rn(__fsub_rn(range.high, range.low), static_cast<float>(STEPS));
-    const bool zero = ZERO_RULE == CODE0 && scale == 0.0f;
+// The scale that is used and stored, of range/255. A NaN stays.
+__device__ inline float least_scale(float scale, const Range& range) {
+    constexpr float EPS = INPUT == FP32 ? 0x1p-23f : INPUT == FP16 ? 0x1p-10f : 0x1p-7f;
+    if (LEAST_SCALE_RULE == LEAST_2_23) return scale < 0x1p-23f ? 0x1p-23f : scale;
+    if (LEAST_SCALE_RULE == EPSILON_FOR_ZERO) return scale == 0.0f ? EPS : scale;
+    if (LEAST_SCALE_RULE == ONE_WHERE_EMPTY) return range.low == range.high ? 1.0f : scale;
+    return scale;
+}
+
+// The zero point of ratio = min / scale. TENSOR: of a whole tensor.
+template <bool TENSOR> __device__ int zero_point_of(float ratio, int lowest) {
     // cvt.rni.s32.f32 gives 0 for NaN and saturates.
-    int zero_point = __float2int_rn(
-        __fsub_rn(static_cast<float>(lowest), __fdiv_rn(range.low, scale)));
-    if (ZERO_POINT_RULE == CLAMPED) zero_point = min(max(zero_point, lowest), lowest + STEPS);
+    const float low = static_cast<float>(lowest);
+    int zero_point;
+    if (ZERO_POINT_RULE == RATIO_ROUNDED)
+        zero_point = lowest - __float2int_rn(ratio);
+    else if (TENSOR && ZERO_POINT_RULE == CLAMPED_IN_FP32)
+        zero_point = __float2int_rn(__fsub_rn(low, ratio));
+    else
+        zero_point = __float2int_rn(kept_scale(__fsub_rn(low, ratio)));
+    if (ZERO_POINT_RULE != ANY_INT32)
+        zero_point = min(max(zero_point, lowest), lowest + STEPS);
+    if (AZP_NAN_ZERO_POINT_RULE == NAN_IS_HIGHEST && ratio != ratio) return lowest + STEPS;
+    if (AZP_NAN_ZERO_POINT_RULE == NAN_WRAPS && ratio != ratio)
+        return lowest < 0 ? lowest + STEPS : lowest;
+    // Elsewhere 0: where the rounded ratio is subtracted or clamped, NaN has to be told apart.
+    return ZERO_POINT_RULE == RATIO_ROUNDED && ratio != ratio ? 0 : zero_point;
+}
+
+template <bool TENSOR> __device__ Asymmetric make_asymmetric(const Range& range, int lowest) {
+    const float width = kept_scale(__fsub_rn(range.high, range.low));
+    const float found = kept_scale(__fdiv_rn(width, static_cast<float>(STEPS)));
+    const float scale = least_scale(found, range);
+    const bool zero = ZERO_RULE == CODE0 && scale == 0.0f;
+    const float divisor = LEAST_SCALE_RULE == EPSILON_FOR_ZERO ? found : scale;
+    const int zero_point =
+        zero_point_of<TENSOR>(kept_scale(__fdiv_rn(range.low, divisor)), lowest);
 
     Asymmetric how = {};
     how.lowest = lowest;
@@ -132,7 +194,7 @@ __device__ inline Asymmetric make_asymmetric(const Range& range, int lowest) {
         how.by.factor = zero ? INFINITE : scale;  // x / inf is 0, and so is NaN as an integer
         prepare_division(how.by);
     } else {
-        how.by.factor = zero ? 0.0f : __fdiv_rn(1.0f, scale);
+        how.by.factor = zero ? 0.0f : narrow(__fdiv_rn(1.0f, scale));
     }
     return how;
 }
@@ -144,7 +206,7 @@ __device__ inline Asymmetric given_asymmetric(float scale, int zero_point, int l
 
 // The code of x, FAST as fast_dynamic or fast_given allow. GIVEN: scale and zero point were given,
 // so that x may be anything; else |x| <= high - low, and |x / s| <= 255 but for subnormal scales,
-// for which the fast division is not used.
+// for which the fast division is not used but in fp16 (below 383), and scales of bf16 (below 257).
 template <bool FAST, bool GIVEN> __device__ int asymmetric_code(float x, const Asymmetric& how) {
     constexpr bool DIVIDES = divides(GIVEN ? STATIC_MULTIPLIER_RULE : MULTIPLIER_RULE);
     float quotient;
@@ -157,10 +219,24 @@ template <bool FAST, bool GIVEN> __device__ int asymmetric_code(float x, const A
     } else {
         quotient = divide_fast(x, how.by);
     }
-    int steps = __float2int_rn(quotient);
-    if (AZP_SUM_RULE == EXACT_SUM && !(DIVIDES && FAST))
-        steps = min(max(steps, -FARTHEST), FARTHEST);
-    const int code = static_cast<int>(
-        static_cast<unsigned>(steps) + static_cast<unsigned>(how.zero_point));
-    return min(max(code, how.lowest), how.lowest + STEPS);
+    quotient = narrow(quotient);
+    int code;
+    if (SUM_FIRST) {
+        const float shift = __int2float_rn(how.zero_point);
+        const float sum = AZP_SUM_RULE == FMA_BEFORE_ROUNDING
+                              ? __fmaf_rn(x, how.by.factor, shift)
+                              : narrow(__fadd_rn(quotient, shift));
+        code = __float2int_rn(sum);
+    } else {
+        int steps = __float2int_rn(quotient);
+        if (AZP_SUM_RULE == EXACT_SUM && !(DIVIDES && FAST))
+            steps = min(max(steps, -FARTHEST), FARTHEST);
+        code = static_cast<int>(
+            static_cast<unsigned>(steps) + static_cast<unsigned>(how.zero_point));
+    }
+    code = min(max(code, how.lowest), how.lowest + STEPS);
+    if (AZP_NAN_CODE_RULE == NAN_TO_ZERO && !SUM_FIRST && quotient != quotient) return 0;
+    if (AZP_NAN_CODE_RULE == NAN_TO_LOW && quotient != quotient) return how.lowest;
+    if (AZP_NAN_CODE_RULE == NAN_TO_HIGH && quotient != quotient) return how.lowest + STEPS;
+    return code;
 }

@@ -156,6 +156,22 @@ def nvrtc_version() -> str:
     return signed[1] if signed else f"{major}.{minor}"
 
 
+def named(
+    text: str,
+    name: str,
+    options: tuple[str, ...],
+    headers: tuple[tuple[str, str], ...],
+    expressions: tuple[str, ...],
+) -> tuple[str, str, tuple[str, ...]]:
+    """PTX of somebody else's source with exactly these options (not OPTIONS), the log, and the
+    names in the PTX of `expressions`, such as "quantize<float>". headers: (name, text) pairs that
+    an #include finds. Nothing is cached. Raises CompileError.
+    """
+    lowered: list[str] = []
+    data, log = _nvrtc(text, name, headers, options, "ptx", expressions, lowered)
+    return data.decode(errors="replace"), log, tuple(lowered)
+
+
 def forget() -> None:
     """Empties the cache in memory (not the one on disk)."""
     _memory.clear()
@@ -210,6 +226,8 @@ def _nvrtc(
     headers: tuple[tuple[str, str], ...],
     options: tuple[str, ...],
     kind: str,
+    expressions: tuple[str, ...] = (),
+    lowered: list[str] | None = None,
 ) -> tuple[bytes, str]:
     from cuda.bindings import nvrtc
 
@@ -220,6 +238,8 @@ def _nvrtc(
     )
     _check(nvrtc, error)
     try:
+        for expression in expressions:
+            _check(nvrtc, nvrtc.nvrtcAddNameExpression(program, expression.encode())[0])
         words = [option.encode() for option in options]
         (failed,) = nvrtc.nvrtcCompileProgram(program, len(words), words)
         log = _fetch(nvrtc, program, "ProgramLog").decode(errors="replace").strip("\0\n ")
@@ -228,6 +248,11 @@ def _nvrtc(
         if failed != nvrtc.nvrtcResult.NVRTC_SUCCESS:
             raise CompileError(name, f"{failed.name}; options: {' '.join(options)}\n{log}")
         data = _fetch(nvrtc, program, "PTX" if kind == "ptx" else "CUBIN")
+        if lowered is not None:
+            for expression in expressions:
+                error, found = nvrtc.nvrtcGetLoweredName(program, expression.encode())
+                _check(nvrtc, error)
+                lowered.append(found.decode())
     finally:
         nvrtc.nvrtcDestroyProgram(program)
     return (data.rstrip(b"\0"), log) if kind == "ptx" else (data, log)

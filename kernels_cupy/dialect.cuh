@@ -1,17 +1,36 @@
 // A dialect's arithmetic on one element. Its fields come in as defines, <FIELD>_RULE for each field
-// of reference/dialects.py: the index of a word in that file's FIELDS (quoted below).
+// of reference/dialect_fields.py: the index of a word in that file's FIELDS (quoted below).
 //
 // Contract: every operation is one correctly rounded fp32 operation (or one fused one where the
 // dialect says so), subnormals kept, NaN canonical. NaN quotient: code 0 or the clamp's lower end;
 // infinite: the clamp's end. The whole of a group's rules (floor, zero group, NaN, infinity) is in
-// make_multiplier. A source that defines no FLOOR_RULE or NAN_CODE_RULE has the first word of each.
+// make_multiplier. A source that does not define one of FLOOR_RULE, NAN_CODE_RULE, SCALE_RULE,
+// LEAST_SCALE_RULE and STORED_RULE has that field's first word.
 #pragma once
 
 #include "formats.cuh"
 
 enum Arithmetic {
-    IN_FP32 = 0,   // "fp32"
-    IN_INPUT = 1,  // "input"
+    IN_FP32 = 0,         // "fp32"
+    IN_INPUT = 1,        // "input"
+    SCALE_IN_INPUT = 2,  // "input scale"
+};
+enum ScaleRule {
+    AMAX_OVER_127 = 0,    // "amax/127"
+    AMAX_OVER_127_5 = 1,  // "amax/127.5"
+    BOTH_ENDS = 2,        // "max(-min/128,max/127)"
+    AMAX_TIMES = 3,       // "amax*(1/127)"
+};
+enum LeastScale {
+    NO_LEAST = 0,          // "none"
+    LEAST_2_23 = 1,        // "2^-23"
+    LEAST_NORMAL = 2,      // "smallest normal"
+    EPSILON_FOR_ZERO = 3,  // "eps where 0"
+};
+enum Stored {
+    STORED_SCALE = 0,  // "scale"
+    STORED_AMAX = 1,   // "amax"
+    STORED_FP16 = 2,   // "fp16 scale"
 };
 enum MultiplierRule {
     X_OVER_S = 0,         // "x/s"
@@ -19,16 +38,18 @@ enum MultiplierRule {
     X_TIMES_QMAX = 2,     // "x*(127/amax)"
 };
 enum Rounding {
-    RNE = 0,       // "rne"
-    TRUNCATE = 1,  // "truncate"
+    RNE = 0,        // "rne"
+    TRUNCATE = 1,   // "truncate"
+    HALF_AWAY = 2,  // "half away"
 };
 enum Clamp {
     SYMMETRIC = 0,  // "-127..127"
     FULL = 1,       // "-128..127"
 };
 enum ZeroRule {
-    CODE0 = 0,      // "code0"
-    UNGUARDED = 1,  // "unguarded"
+    CODE0 = 0,        // "code0"
+    UNGUARDED = 1,    // "unguarded"
+    CODE0_BELOW = 2,  // "code0 below 2^-24"
 };
 enum NanRule {
     PROPAGATE = 0,  // "propagate"
@@ -41,6 +62,7 @@ enum NanCode {
 enum Floor {
     NO_FLOOR = 0,     // "none"
     FLOOR_1E_10 = 1,  // "1e-10"
+    FLOOR_1E_5 = 2,   // "1e-5"
 };
 enum Epilogue {
     ACC_SB_SA_BIAS = 0,  // "acc*sB*sA+bias"
@@ -59,26 +81,63 @@ enum Epilogue {
 #ifndef NAN_CODE_RULE
 #define NAN_CODE_RULE NAN_ZERO
 #endif
+#ifndef SCALE_RULE
+#define SCALE_RULE AMAX_OVER_127
+#endif
+#ifndef LEAST_SCALE_RULE
+#define LEAST_SCALE_RULE NO_LEAST
+#endif
+#ifndef STORED_RULE
+#define STORED_RULE STORED_SCALE
+#endif
+
+// Bounds of a kernel whose block may have 1024 threads. Left to itself, ptxas spills registers of the
+// longer words for a second block.
+#if SCALE_RULE != 0 || STORED_RULE != 0
+#define LARGE_BLOCK __launch_bounds__(1024, 1)
+#else
+#define LARGE_BLOCK __launch_bounds__(1024)
+#endif
 
 using Input = Storage<INPUT>::type;
 
-static_assert(ARITHMETIC_RULE == IN_FP32 || INPUT == FP16, "input arithmetic is for fp16 only");
+static_assert(SCALE_RULE != BOTH_ENDS || NAN_RULE == PROPAGATE, "scale_key has no other NaN rule");
+
+// Rounds to x's dtype. Of a NaN the bits are lost.
+__device__ inline float round_as_input(float value) {
+    if (INPUT == FP16) return fp16_to_float(float_to_fp16(value));
+    if (INPUT == BF16) return __uint_as_float(float_to_bf16(value) << 16);
+    return value;
+}
 
 // Rounds to the dtype in which the dialect computes.
 __device__ inline float narrow(float value) {
-    return ARITHMETIC_RULE == IN_INPUT ? fp16_to_float(float_to_fp16(value)) : value;
+    return ARITHMETIC_RULE == IN_INPUT ? round_as_input(value) : value;
+}
+
+// The scale that x alone would have where each end has its own, -x / 128 or x / 127: bits of a
+// non-negative float. x / 127 = fma(x - 127 q, r, q) with r = RN(1/127), q = RN(x r): correctly
+// rounded for every x whose quotient is normal (bench/prove_division.py); below, the least scale
+// hides the difference.
+__device__ inline unsigned scale_key(float x) {
+    if (x < 0.0f) return __float_as_uint(__fmul_rn(x, -0x1p-7f));
+    const float inverse = 0x1.020408p-7f, q = __fmul_rn(x, inverse);
+    const float exact = __fmaf_rn(__fmaf_rn(-q, 127.0f, x), inverse, q);
+    return __float_as_uint(q == INFINITE ? q : exact) & 0x7fffffffu;
 }
 
 // max(amax, |x|) under the NaN rule, on the bits of non-negative floats: their order is the
-// integers' order with NaN on top, so that any order of reduction gives the same bits.
+// integers' order with NaN on top, so that any order of reduction gives the same bits. Where each
+// end has its own scale it is their maximum in place of amax.
 __device__ inline unsigned absolute_maximum(unsigned amax, float x) {
+    if (SCALE_RULE == BOTH_ENDS) return max(amax, scale_key(x));
     if (NAN_RULE == SKIP) return __float_as_uint(fmaxf(__uint_as_float(amax), fabsf(x)));
     return max(amax, __float_as_uint(x) & 0x7fffffffu);
 }
 
 // How one group's elements become codes.
 struct Multiplier {
-    float scale;          // what is stored: amax / 127
+    float scale;          // what is stored: of amax, see STORED_RULE
     float factor;         // codes are x times this, or x over this in a dialect that divides
     float inverse, tail;  // 1 / factor in two floats, for the fast division
     bool fast;            // whether the fast division may be used
@@ -102,21 +161,55 @@ __device__ inline float divide_fast(float x, const Multiplier& m) {
     return __fmaf_rn(__fmaf_rn(-q, m.factor, x), m.inverse, q);
 }
 
+// The larger of two non-negative floats, or NaN.
+__device__ inline float at_least(float value, float least) {
+    return __uint_as_float(max(__float_as_uint(value), __float_as_uint(least)));
+}
+
+// A scale that is too small, made larger; value is no NaN.
+__device__ inline float least_scale(float value) {
+    constexpr int KEPT_IN = ARITHMETIC_RULE == IN_FP32 ? static_cast<int>(FP32) : INPUT;
+    const float normal = KEPT_IN == FP16 ? 0x1p-14f : 0x1p-126f;
+    const float epsilon = KEPT_IN == FP16 ? 0x1p-10f : KEPT_IN == BF16 ? 0x1p-7f : 0x1p-23f;
+    if (LEAST_SCALE_RULE == LEAST_2_23) return at_least(value, 0x1p-23f);
+    if (LEAST_SCALE_RULE == LEAST_NORMAL) return at_least(value, normal);
+    return LEAST_SCALE_RULE == EPSILON_FOR_ZERO && value == 0.0f ? epsilon : value;
+}
+
+// The scale of a group with this amax (BOTH_ENDS: this maximum of scale_key).
+__device__ inline float scale_of(float amax) {
+    float scale = amax;
+    if (SCALE_RULE == AMAX_OVER_127) scale = __fdiv_rn(amax, 127.0f);
+    if (SCALE_RULE == AMAX_OVER_127_5) scale = __fdiv_rn(amax, 127.5f);
+    if (SCALE_RULE == AMAX_TIMES) scale = __fmul_rn(amax, 0x1.020408p-7f);
+    if (ARITHMETIC_RULE != IN_FP32) scale = round_as_input(scale);
+    return amax != amax ? CANONICAL_NAN : least_scale(scale);
+}
+
+// What is given out for this amax and scale.
+__device__ inline float stored(float amax, float scale) {
+    if (STORED_RULE == STORED_AMAX) return amax;
+    if (STORED_RULE != STORED_FP16 || scale != scale) return scale;
+    return fp16_to_float(float_to_fp16(scale));
+}
+
 // The multiplier of a group whose largest magnitude has these bits. A NaN lies above the floor.
 __device__ inline Multiplier make_multiplier(unsigned amax_bits) {
     if (FLOOR_RULE == FLOOR_1E_10) amax_bits = max(amax_bits, __float_as_uint(1e-10f));
-    const float amax = __uint_as_float(amax_bits);
-    const bool nan = amax != amax;
+    if (FLOOR_RULE == FLOOR_1E_5) amax_bits = max(amax_bits, __float_as_uint(narrow(1e-5f)));
+    const float amax = __uint_as_float(amax_bits), scale = scale_of(amax);
+    const float divisor = MULTIPLIER_RULE == X_TIMES_QMAX ? amax : scale;
+    const bool zero = ZERO_RULE == CODE0         ? divisor == 0.0f
+                      : ZERO_RULE == CODE0_BELOW ? amax < 0x1p-24f
+                                                 : false;
     Multiplier m = {};
-    m.scale = nan ? CANONICAL_NAN : narrow(__fdiv_rn(amax, 127.0f));
+    m.scale = stored(amax, scale);
     if (divides(MULTIPLIER_RULE)) {
-        // x / inf is 0 or NaN: code 0 for every x.
-        m.factor = ZERO_RULE == CODE0 && m.scale == 0.0f ? INFINITE : m.scale;
+        m.factor = zero ? INFINITE : scale;  // x / inf is 0 or NaN: code 0 for every x
         prepare_division(m);
     } else {
-        const float divisor = MULTIPLIER_RULE == X_TIMES_QMAX ? amax : m.scale;
         const float quotient = __fdiv_rn(MULTIPLIER_RULE == X_TIMES_QMAX ? 127.0f : 1.0f, divisor);
-        m.factor = ZERO_RULE == CODE0 && divisor == 0.0f ? 0.0f : quotient;
+        m.factor = zero ? 0.0f : narrow(quotient);
     }
     return m;
 }
@@ -125,7 +218,7 @@ __device__ inline Multiplier make_multiplier(unsigned amax_bits) {
 __device__ inline Multiplier static_multiplier(float scale) {
     Multiplier m = {};
     m.scale = scale;
-    m.factor = divides(STATIC_MULTIPLIER_RULE) ? scale : __fdiv_rn(1.0f, scale);
+    m.factor = divides(STATIC_MULTIPLIER_RULE) ? scale : narrow(__fdiv_rn(1.0f, scale));
     if (divides(STATIC_MULTIPLIER_RULE)) prepare_division(m);
     return m;
 }
@@ -137,12 +230,18 @@ __device__ inline bool fast_dynamic(const Multiplier& m) {
 
 // A dialect that computes in fp16 is given scales of fp16: none is too small or large.
 __device__ inline bool fast_given(const Multiplier& m) {
-    return !divides(STATIC_MULTIPLIER_RULE) || ARITHMETIC_RULE == IN_INPUT || m.fast;
+    constexpr bool in_fp16 = ARITHMETIC_RULE == IN_INPUT && INPUT == FP16;
+    return !divides(STATIC_MULTIPLIER_RULE) || in_fp16 || m.fast;
 }
 
-// To an integer, 0 for NaN; what int32 cannot hold saturates.
+// To an integer, 0 for NaN; what int32 cannot hold saturates. Half away from zero: with the float
+// below 1/2 added, the sum reaches the next integer from a half on, where it rounds up to it, and
+// from nothing less; 1/2 itself would lift the float below 1/2 to 1.
 __device__ inline int to_integer(float value) {
-    return ROUNDING_RULE == TRUNCATE ? __float2int_rz(value) : __float2int_rn(value);
+    if (ROUNDING_RULE == TRUNCATE) return __float2int_rz(value);
+    if (ROUNDING_RULE == HALF_AWAY)
+        return __float2int_rz(__fadd_rn(value, copysignf(0x1.fffffep-2f, value)));
+    return __float2int_rn(value);
 }
 
 // Rounds and clamps. fmaxf gives its other operand for NaN.

@@ -68,6 +68,13 @@ __device__ inline unsigned float_to_bf16(float value) {
     return bits;
 }
 
+// value rounded to FORMAT.
+template <int FORMAT> __device__ float through(float value) {
+    if constexpr (FORMAT == FP16) return fp16_to_float(float_to_fp16(value));
+    if constexpr (FORMAT == BF16) return __uint_as_float(float_to_bf16(value) << 16);
+    return value;
+}
+
 // Element i of a pack of FORMAT, as fp32.
 template <int FORMAT, int BYTES> __device__ float element(const Pack<BYTES>& pack, int i) {
     if constexpr (FORMAT == FP32) return __uint_as_float(pack.word[i]);

@@ -74,7 +74,7 @@ extern "C" __global__ void __launch_bounds__(1024) asymmetric_rows(
     for (int v = threadIdx.x + KEPT * blockDim.x; v < vectors; v += blockDim.x)
         widen(range, Elements::load(x + v * VECTOR));
 
-    const Asymmetric how = make_asymmetric(range_of(join_row(range_keys(range))), lowest);
+    const Asymmetric how = make_asymmetric<false>(range_of(join_row(range_keys(range))), lowest);
     if (fast_dynamic(how.by)) {
 #pragma unroll
         for (int i = 0; i < KEPT; i++) {
@@ -128,7 +128,7 @@ extern "C" __global__ void __launch_bounds__(1024) asymmetric_tensor(
     const unsigned row = row_of_thread();
     const int vectors = row < rows ? length / VECTOR : 0;
     const auto joint = for_row(keys, keys + 1);
-    const Asymmetric how = make_asymmetric(range_of({joint.first, joint.second}), lowest);
+    const Asymmetric how = make_asymmetric<true>(range_of({joint.first, joint.second}), lowest);
     const size_t start = row_start(row, length);
     quantize_row<false>(x + start, codes + start, vectors, how);
     if (row == 0 && threadIdx.x == 0) {

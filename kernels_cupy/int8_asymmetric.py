@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels_cupy.configuration import Configuration, speaking, widths
+from kernels_cupy.configuration import Configuration, widths
 from kernels_cupy.geometry import (
     KEPT,
     MAX_THREADS,
@@ -23,6 +23,8 @@ from kernels_cupy.geometry import (
 )
 from kernels_cupy.launch import Dim, empty, kernel, run, zeros
 from reference.asymmetric import (
+    BASE,
+    CHANNEL,
     FAMILY,
     SPOKEN,
     check_asymmetric,
@@ -32,14 +34,17 @@ from reference.asymmetric import (
     check_asymmetric_static,
     check_asymmetric_static_group,
 )
-from reference.dialects import Dialect
+from reference.dialects import Dialect, dialect
 from reference.numerics import DTYPES, RANGES, dtype_name
 from reference.validate import FLOATS
 
 SOURCE = "int8_asymmetric.cu"
 DEQUANTIZE = "int8_asymmetric_dequantize.cu"
-FIELDS = ("arithmetic", "multiplier", "static_multiplier", "rounding", "clamp", "zero", "nan")
-OWN_FIELDS = ("azp_range", "zero_point", "azp_sum")
+FIELDS = (
+    "arithmetic", "multiplier", "static_multiplier", "rounding", "clamp", "zero", "nan",
+    "least_scale",
+)  # fmt: skip
+OWN_FIELDS = ("azp_range", "zero_point", "azp_sum", "azp_nan_zero_point", "azp_nan_code")
 KERNELS = {  # kernel in SOURCE -> op
     "asymmetric_rows": "int8.asymmetric_per_token",
     "asymmetric_range": "int8.asymmetric_per_tensor",
@@ -76,8 +81,14 @@ def _power_of_two(count: int) -> int:
     return 1 << (count - 1).bit_length()
 
 
+def width(spoken: str, found: int, widest: int) -> int:
+    """Elements per access where `found` would do: of the later dialects only the widest or one."""
+    return found if spoken in BASE or found == widest else 1
+
+
 def _told(x: Any, length: int, spoken: Dialect) -> dict[str, int]:
-    vector = vector_width(length, [x], VECTOR_BYTES // x.dtype.itemsize)
+    widest = VECTOR_BYTES // x.dtype.itemsize
+    vector = width(spoken.name, vector_width(length, [x], widest), widest)
     return defines(spoken, dtype_name(x.dtype) or "", vector)
 
 
@@ -102,14 +113,14 @@ def _rows(
 @kernel("int8.asymmetric_per_token")
 def asymmetric_per_token(x: Any, *, dialect: str = "ieee", code_dtype: str = "u8") -> Any:
     """x: fp32, fp16 or bf16 (M, K). Returns codes (M, K), fp32 (M,) and s32 (M,)."""
-    spoken = check_asymmetric(x, dialect, code_dtype)
+    spoken = check_asymmetric(x, dialect, code_dtype, "per_token")
     return _rows(x, x.shape[1], x.shape[:1], spoken, code_dtype)
 
 
 @kernel("int8.asymmetric_per_channel")
 def asymmetric_per_channel(w: Any, *, dialect: str = "ieee", code_dtype: str = "u8") -> Any:
     """w: fp32, fp16 or bf16 (N, K). Returns codes (N, K), fp32 (N,) and s32 (N,)."""
-    spoken = check_asymmetric(w, dialect, code_dtype, "w")
+    spoken = check_asymmetric(w, dialect, code_dtype, "per_channel", "w")
     return _rows(w, w.shape[1], w.shape[:1], spoken, code_dtype)
 
 
@@ -130,7 +141,7 @@ def asymmetric_per_tensor(x: Any, *, dialect: str = "ieee", code_dtype: str = "u
     """x: fp32, fp16 or bf16 (M, K). Returns codes (M, K), scales fp32 (1,), zero_points s32 (1,).
     Two launches.
     """
-    spoken, K = check_asymmetric(x, dialect, code_dtype), x.shape[1]
+    spoken, K = check_asymmetric(x, dialect, code_dtype, "per_tensor"), x.shape[1]
     told, sizes = _told(x, K, spoken), _sizes(x, K, code_dtype)
     keys, codes = zeros(x, (2,), "s32"), empty(x, x.shape, code_dtype)
     scale, zero_point = empty(x, (1,), "fp32"), empty(x, (1,), "s32")
@@ -177,19 +188,21 @@ def asymmetric_static_per_group(
     return _given(x, scales, zero_points, spoken, code_dtype)
 
 
-def dequantize_defines(out_dtype: str, vector: int) -> dict[str, int]:
+def dequantize_defines(spoken: Dialect, out_dtype: str, vector: int) -> dict[str, int]:
     """The defines of int8_asymmetric_dequantize.cu."""
-    return {"OUTPUT": format_code(out_dtype), "VECTOR": vector}
+    told = rules(spoken, "azp_difference")
+    return {"OUTPUT": format_code(out_dtype), "VECTOR": vector, **told}
 
 
-def _dequantized(codes: Any, scales: Any, zero_points: Any, out_dtype: str) -> Any:
+def _dequantized(codes: Any, scales: Any, zero_points: Any, spoken: Dialect, out_dtype: str) -> Any:
     length = codes.shape[1] // (scales.shape[1] if scales.ndim == 2 else 1)
-    vector = vector_width(length, [codes], VECTOR_BYTES // DTYPES[out_dtype].itemsize)
+    widest = VECTOR_BYTES // DTYPES[out_dtype].itemsize
+    vector = width(spoken.name, vector_width(length, [codes], widest), widest)
     out = empty(codes, codes.shape, out_dtype)
     sizes = _sizes(codes, length, dtype_name(codes.dtype) or "")
     grid, block = geometry(int(sizes[0]), length, vector)
     args = codes, scales, zero_points, out, *sizes, np.uint32(scales.size)
-    told = dequantize_defines(out_dtype, vector)
+    told = dequantize_defines(spoken, out_dtype, vector)
     run(DEQUANTIZE, "asymmetric_dequantize", told, grid, block, args)
     return out
 
@@ -201,8 +214,8 @@ def asymmetric_dequantize(
     """codes: u8 or s8 (M, K); scales: fp32 (1,) or (M,); zero_points: s32 of that shape. Returns
     out_dtype (M, K).
     """
-    check_asymmetric_dequantize(codes, scales, zero_points, dialect, out_dtype)
-    return _dequantized(codes, scales, zero_points, out_dtype)
+    spoken = check_asymmetric_dequantize(codes, scales, zero_points, dialect, out_dtype)
+    return _dequantized(codes, scales, zero_points, spoken, out_dtype)
 
 
 @kernel("int8.asymmetric_dequantize_per_group")
@@ -212,31 +225,51 @@ def asymmetric_dequantize_per_group(
     """codes: u8 or s8 (M, K); scales: fp32 (1, Q) or (M, Q); zero_points: s32 of that shape.
     Returns out_dtype (M, K).
     """
-    check_asymmetric_dequantize_group(codes, scales, zero_points, dialect, out_dtype)
-    return _dequantized(codes, scales, zero_points, out_dtype)
+    spoken = check_asymmetric_dequantize_group(codes, scales, zero_points, dialect, out_dtype)
+    return _dequantized(codes, scales, zero_points, spoken, out_dtype)
 
 
 def configurations(full: bool) -> Iterator[Configuration]:
     """See configuration.py."""
-    for spoken in (one.under(FAMILY) for one in speaking(False, *SPOKEN)):
+    for spoken, names in _spoken(full):
         for dtype in spoken.inputs:
             for vector in widths(dtype):
                 if not full and not _typical(spoken.name, dtype, vector):
                     continue
+                if vector != width(spoken.name, vector, widths(dtype)[0]):
+                    continue
                 told, path = defines(spoken, dtype, vector), f"{dtype} x{vector}"
-                for name, op in KERNELS.items():
-                    yield Configuration(op, "", SOURCE, name, told, spoken.name, path)
-    for out_dtype in FLOATS:
-        every = widths(out_dtype)
-        for vector in every if full else (every[0], 1):
-            told, path = dequantize_defines(out_dtype, vector), f"{out_dtype} x{vector}"
-            name, op = "asymmetric_dequantize", "int8.asymmetric_dequantize"
-            yield Configuration(op, "", DEQUANTIZE, name, told, "", path)
+                for name in names:
+                    yield Configuration(KERNELS[name], "", SOURCE, name, told, spoken.name, path)
+    for spoken in (dialect(name).under(FAMILY) for name in (BASE[0], *ROUNDS_DIFFERENCE)):
+        for out_dtype in FLOATS:
+            yield from _dequantizes(spoken, out_dtype, full)
 
 
-def _typical(dialect: str, dtype: str, vector: int) -> bool:
-    """Every dtype at its widest in ieee; fp16 also one at a time, and at its widest in vllm."""
+ROUNDS_DIFFERENCE = ("torchao",)
+
+
+def _spoken(full: bool) -> Iterator[tuple[Dialect, tuple[str, ...]]]:
+    """Dialects as the family speaks them, and their kernels."""
+    every = tuple(KERNELS)
+    for name in SPOKEN["static"] if full else (*BASE, "compressed_tensors"):
+        spoken = dialect(name).under(FAMILY)
+        yield spoken, every if name in SPOKEN["per_token"] else every[1:]
+        if spoken != spoken.under(CHANNEL):
+            yield spoken.under(CHANNEL), ("asymmetric_rows", "asymmetric_static")
+
+
+def _dequantizes(spoken: Dialect, out_dtype: str, full: bool) -> Iterator[Configuration]:
+    every, first = widths(out_dtype), spoken.name == BASE[0]
+    for vector in every if full and first else (every[0], 1):
+        told, path = dequantize_defines(spoken, out_dtype, vector), f"{out_dtype} x{vector}"
+        name, op = "asymmetric_dequantize", "int8.asymmetric_dequantize"
+        yield Configuration(op, "", DEQUANTIZE, name, told, "" if first else spoken.name, path)
+
+
+def _typical(name: str, dtype: str, vector: int) -> bool:
+    """Every dtype at its widest in ieee; fp16 also one at a time, and at its widest elsewhere."""
     widest = vector == widths(dtype)[0]
-    if dialect == "ieee":
+    if name == "ieee":
         return widest or (dtype == "fp16" and vector == 1)
     return widest and dtype == "fp16"

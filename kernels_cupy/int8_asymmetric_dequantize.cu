@@ -1,11 +1,16 @@
 // out = float32(code - zero point) * scale, rounded to OUTPUT. The contract is that of
-// asymmetric_dequantize in reference/int8_asymmetric.py; no dialect changes it.
+// asymmetric_dequantize in reference/int8_asymmetric.py.
 //
 // Defines: OUTPUT (format of out), VECTOR (elements per thread and step: 16 bytes of out where
-// addresses and row length allow). Rows and geometry: rows.cuh.
+// addresses and row length allow), AZP_DIFFERENCE_RULE. Rows and geometry: rows.cuh.
 
 #include "formats.cuh"
 #include "rows.cuh"
+
+enum AzpDifference {
+    IN_INT32 = 0,   // "int32"
+    IN_OUTPUT = 1,  // "output"
+};
 
 extern "C" __global__ void __launch_bounds__(1024) asymmetric_dequantize(
     const unsigned char* __restrict__ codes,  // u8 or the bits of s8 (rows, length)
@@ -19,6 +24,7 @@ extern "C" __global__ void __launch_bounds__(1024) asymmetric_dequantize(
     // A code less the lowest one is 0..255: for s8 its byte with the sign bit turned.
     const unsigned turned = lowest ? 0x80808080u : 0u;
     const unsigned zero = static_cast<unsigned>(both.second) - static_cast<unsigned>(lowest);
+    const float shift = through<OUTPUT>(__int2float_rn(both.second));
     codes += row_start(row, length);
     out += row_start(row, length);
     for (int v = threadIdx.x; v < vectors; v += blockDim.x) {
@@ -27,7 +33,11 @@ extern "C" __global__ void __launch_bounds__(1024) asymmetric_dequantize(
 #pragma unroll
         for (int i = 0; i < VECTOR; i++) {
             const unsigned code = (packed.word[i / 4] ^ turned) >> (i % 4 * 8) & 0xffu;
-            value[i] = __fmul_rn(__int2float_rn(static_cast<int>(code - zero)), both.first);
+            const float whole = __int2float_rn(static_cast<int>(code) + lowest);
+            const float steps = AZP_DIFFERENCE_RULE == IN_OUTPUT
+                                    ? through<OUTPUT>(__fsub_rn(whole, shift))
+                                    : __int2float_rn(static_cast<int>(code - zero));
+            value[i] = __fmul_rn(steps, both.first);
         }
         pack_floats<OUTPUT>(value).store(out + v * VECTOR);
     }

@@ -185,7 +185,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) quantize_short_groups(
 }
 
 // Dynamic, longer groups: 4 vectors of one group per lane.
-extern "C" __global__ void __launch_bounds__(1024) quantize_long_groups(
+extern "C" __global__ void LARGE_BLOCK quantize_long_groups(
     const Input* __restrict__ x,      // INPUT (groups * G,)
     signed char* __restrict__ codes,  // s8 (groups * G,)
     float* __restrict__ scales,       // fp32 (groups,)

@@ -15,6 +15,7 @@ from kernels_cupy.geometry import KEPT, MAX_THREADS, ceil_div, format_code, rule
 from kernels_cupy.launch import Dim, empty, kernel, run
 from reference.dialects import Dialect
 from reference.int8_group import (
+    BASE,
     FAMILY,
     SPOKEN,
     check_dequantize_per_group,
@@ -27,7 +28,7 @@ from reference.validate import FLOATS
 SOURCE = "int8_group.cu"
 FIELDS = (
     *("arithmetic", "multiplier", "static_multiplier", "rounding", "clamp", "nan_code", "zero"),
-    *("nan", "floor"),
+    *("nan", "floor", "scale", "least_scale", "stored"),
 )
 KERNELS = {  # kernel in SOURCE -> op
     "quantize_short_groups": "int8.quantize_per_group",
@@ -35,6 +36,7 @@ KERNELS = {  # kernel in SOURCE -> op
     "static_short_groups": "int8.quantize_static_per_group",
     "static_long_groups": "int8.quantize_static_per_group",
 }
+TYPICAL = (*BASE, "sglang", "torchao_no_clipping", "gguf")  # each word of a field once
 VECTOR_BYTES = 16
 SHORT = 8  # vectors of a group up to which a lane holds one of each of KEPT groups
 BLOCK = 128  # threads, where a group takes a warp or less
@@ -97,7 +99,7 @@ def quantize_per_group(x: Any, group_size: int, *, dialect: str = "ieee") -> tup
     return codes, scales
 
 
-@kernel("int8.quantize_static_per_group", dialects=SPOKEN)
+@kernel("int8.quantize_static_per_group", dialects=BASE)
 def quantize_static_per_group(x: Any, scales: Any, *, dialect: str = "ieee") -> Any:
     """x: fp32, fp16 or bf16 (M, K); scales: fp32 (1, Q) or (M, Q). Returns codes s8 (M, K)."""
     spoken = check_static_per_group(x, scales, dialect)
@@ -114,7 +116,7 @@ def dequantize_defines(out_dtype: str, vector: int) -> dict[str, int]:
     return {"OUTPUT": format_code(out_dtype), "VECTOR": vector}
 
 
-@kernel("int8.dequantize_per_group", dialects=SPOKEN)
+@kernel("int8.dequantize_per_group", dialects=BASE)
 def dequantize_per_group(
     codes: Any, scales: Any, *, dialect: str = "ieee", out_dtype: str = "fp32"
 ) -> Any:
@@ -133,16 +135,16 @@ def dequantize_per_group(
 
 def configurations(full: bool) -> Iterator[Configuration]:
     """See configuration.py."""
-    for spoken in speaking(full, *SPOKEN):
-        if spoken.name not in SPOKEN:
-            continue
+    for spoken in (one for one in speaking(full, *TYPICAL) if one.name in SPOKEN):
         for dtype in spoken.inputs:
-            for vector in widths(dtype):
+            for vector in widths(dtype, spoken.name):
                 if not full and not _typical(spoken.name, dtype, vector):
                     continue
                 told = defines(spoken.under(FAMILY), dtype, vector)
                 path = f"{dtype} x{vector}"
                 for kernel_name, op in KERNELS.items():
+                    if op == "int8.quantize_static_per_group" and spoken.name not in BASE:
+                        continue
                     yield Configuration(op, "", SOURCE, kernel_name, told, spoken.name, path)
     for out_dtype in FLOATS:
         every = widths(out_dtype)

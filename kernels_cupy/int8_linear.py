@@ -16,7 +16,7 @@ from kernels_cupy.geometry import copy_width, format_code, rules, vector_width
 from kernels_cupy.int8_gemm import epilogue, gemm, gemm_dequant
 from kernels_cupy.int8_quantize import FIELDS, VECTOR_BYTES, quantize_per_token
 from kernels_cupy.launch import empty, kernel, run
-from reference.dialects import Dialect
+from reference.dialects import CORE, Dialect
 from reference.numerics import DTYPES, dtype_name
 from reference.validate import check_linear
 
@@ -103,7 +103,7 @@ def linear_prologue(
 
 def configurations(full: bool) -> Iterator[Configuration]:
     """See configuration.py."""
-    for spoken in speaking(full, "ieee", "vllm"):
+    for spoken in (one for one in speaking(full, "ieee", "vllm") if one.name in CORE):
         for dtype in spoken.inputs if full else ("fp16",):
             for level in levels(dtype):
                 told, path = defines(spoken, dtype, level), f"{dtype} x{level[0]} copy {level[1]}"

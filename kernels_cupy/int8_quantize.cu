@@ -19,6 +19,8 @@ constexpr int KEPT = 4;  // vectors of a row that a thread keeps in registers be
 
 constexpr int ONCE_THREADS = 512;  // of a block of quantize_tensor_once
 constexpr int ONCE_KEPT = 16;      // vectors that each of them keeps
+// The same less what scale_key takes in registers.
+constexpr int HELD = SCALE_RULE == BOTH_ENDS ? ONCE_KEPT - 2 : ONCE_KEPT;
 
 using Elements = Pack<INPUT_BYTES>;
 
@@ -61,7 +63,7 @@ __device__ void quantize_row(
 
 // Per-token and per-channel: one dynamic scale per row, one read of x from memory where a row has
 // at most KEPT * blockDim.x vectors (what lies beyond is read again, from L2).
-extern "C" __global__ void __launch_bounds__(1024) quantize_rows(
+extern "C" __global__ void LARGE_BLOCK quantize_rows(
     const Input* __restrict__ x,      // INPUT (M, K)
     signed char* __restrict__ codes,  // s8 (M, K)
     float* __restrict__ scales,       // fp32 (M,)
@@ -145,7 +147,7 @@ __device__ inline long long threads_of_grid() {
 }
 
 // Per-tensor in one cooperative launch: x is read from memory once where the grid's threads can keep
-// it (ONCE_KEPT vectors each; what lies beyond is read again, from L2). The blocks meet between the
+// it (HELD vectors each; what lies beyond is read again, from L2). The blocks meet between the
 // maximum of all and the codes.
 extern "C" __global__ void __launch_bounds__(ONCE_THREADS, 1) quantize_tensor_once(
     const Input* __restrict__ x,      // INPUT (vectors * VECTOR,)
@@ -154,12 +156,12 @@ extern "C" __global__ void __launch_bounds__(ONCE_THREADS, 1) quantize_tensor_on
     unsigned* meeting,                // u32 (2,): bits of max |x|, arrivals; zeros
     long long vectors) {
     const long long first = dealt_index(), step = threads_of_grid();
-    const long long beyond = first + ONCE_KEPT * step;
-    Elements kept[ONCE_KEPT];
+    const long long beyond = first + HELD * step;
+    Elements kept[HELD];
     load_strided(kept, x, first, step, vectors);
     unsigned largest = 0;
 #pragma unroll
-    for (int i = 0; i < ONCE_KEPT; i++) largest = absolute_maximum(largest, kept[i]);
+    for (int i = 0; i < HELD; i++) largest = absolute_maximum(largest, kept[i]);
     largest = block_maximum(strided_maximum(largest, x, beyond, step, vectors));
 
     __shared__ unsigned amax;

@@ -22,8 +22,9 @@ from kernels_numba.device import (
     store_words1,
     store_words2,
     uint32,
+    widen,
 )
-from kernels_numba.dialect import code_function
+from kernels_numba.dialect import both_ends, code_function, scale_key
 from reference.dialects import Dialect
 
 WIDE = 16  # bytes of x, or of out, per access
@@ -51,9 +52,23 @@ def access(dtype: str, wide: bool) -> tuple[DeviceFunction, DeviceFunction, int]
     return (words, no_words, WIDE // SIZE[dtype]) if wide else (element, no_element, 1)
 
 
-def largest_of(dtype: str, nan: str, wide: bool) -> DeviceFunction:
-    """Device function: words of an access -> bits of their largest |x|."""
-    size_of = magnitude(dtype, {"propagate": False, "skip": True}[nan])
+def sizes(dialect: Dialect) -> str:
+    """What of a dialect `largest_of` needs to know: its NaN rule, or "ends" if `both_ends`."""
+    return "ends" if both_ends(dialect) else dialect.nan
+
+
+def largest_of(dtype: str, size: str, wide: bool) -> DeviceFunction:
+    """Device function: words of an access -> bits of their largest |x|, NaN by rule, or of their
+    largest `scale_key`. size: a word of `sizes`.
+    """
+    to_float = widen(dtype)
+
+    @device
+    def key_of(bits: Any) -> Any:
+        return scale_key(to_float(bits))
+
+    ends = size == "ends"
+    size_of = key_of if ends else magnitude(dtype, {"propagate": False, "skip": True}[size])
     halves = wide and SIZE[dtype] == 2
 
     @device

@@ -1,10 +1,10 @@
 """A dialect's asymmetric arithmetic as device functions: range, scale, zero point and codes.
 
-Contract: that of reference/int8_asymmetric.py, word by word as in dialect.py. What is this wing's
-own: a range is two int32 whose maxima are the joint range's, whatever the order of joining. The
-bits of a float, with all but the sign turned where it is negative, order as the numbers do, -NaN
-below and +NaN above everything; `low` is kept inverted. A NaN so ends up in one of the two, and
-their difference is NaN: propagation needs no test.
+Contract: that of reference/int8_asymmetric.py and asymmetric.py, word by word as in dialect.py.
+What is this wing's own: a range is two int32 whose maxima are the joint range's, whatever the order
+of joining. The bits of a float, with all but the sign turned where it is negative, order as the
+numbers do, -NaN below and +NaN above everything; `low` is kept inverted. A NaN so ends up in one of
+the two, and their difference is NaN: propagation needs no test.
 """
 
 from __future__ import annotations
@@ -16,40 +16,30 @@ import numpy as np
 
 from kernels_numba.device import (
     ALL_LANES,
-    SIZE,
-    Device,
     DeviceFunction,
     cuda,
     device,
     float32,
+    fused_multiply_add,
     int32,
     libdevice,
-    load_words1,
-    load_words2,
-    load_words4,
     narrow,
-    pack4,
-    store_words1,
-    store_words2,
-    store_words4,
-    uint8,
-    uint16,
     uint32,
     uint64,
     widen,
 )
 from reference.asymmetric import LEVELS
 from reference.dialects import Dialect
+from reference.numerics import EPSILON
 
 STEPS = int(LEVELS)  # between the lowest and the highest code
-WIDE = 16  # bytes of x per access
 _INFINITY = 0x7F800000
 
 
-def no_range(dialect: Dialect) -> tuple[int, int]:
+def no_range(azp_range: str) -> tuple[int, int]:
     """The range of no element, as numbers to take maxima with: it holds 0, or is empty."""
     inverted = ~int(np.finfo(np.float32).max.view(np.int32))  # both of FLT_MAX and for -FLT_MAX
-    return {"with 0": (~0, 0), "as is": (inverted, inverted)}[dialect.azp_range]
+    return {"with 0": (~0, 0), "as is": (inverted, inverted)}[azp_range]
 
 
 @device
@@ -65,11 +55,11 @@ def _from_ordered(key: Any) -> Any:
 
 
 @cache
-def widening_by(dtype: str, dialect: Dialect) -> DeviceFunction:
+def widening_by(dtype: str, azp_range: str, nan: str) -> DeviceFunction:
     """Device function: (range, bits of x) -> the range that holds x, too."""
     to_float = widen(dtype)
-    start_low, start_high = no_range(dialect)
-    skips = {"propagate": False, "skip": True}[dialect.nan]
+    start_low, start_high = no_range(azp_range)
+    skips = {"propagate": False, "skip": True}[nan]
 
     @device
     def widened(keys: Any, bits: Any) -> Any:
@@ -115,39 +105,135 @@ def join_row(keys: Any, start: Any) -> Any:
     return joint
 
 
+def kept(dtype: str, keeps: bool) -> DeviceFunction:
+    """Device function: float32 -> the float32 that x's dtype keeps of it, or itself."""
+    to_float, to_bits = widen(dtype), narrow(dtype)
+
+    @device
+    def through_dtype(value: Any) -> Any:
+        return to_float(to_bits(value))
+
+    @device
+    def as_is(value: Any) -> Any:
+        return value
+
+    return through_dtype if keeps and dtype != "fp32" else as_is
+
+
+def _keeps(dialect: Dialect) -> tuple[bool, bool]:
+    """Whether scale and zero point, and codes, are made in x's dtype."""
+    by_word = {"fp32": (False, False), "input": (True, True), "input scale": (True, False)}
+    return by_word[dialect.arithmetic]
+
+
+def _least_function(dtype: str, dialect: Dialect) -> DeviceFunction:
+    """Device function: (scale, whether the range is empty) -> the scale that is used."""
+    eps = EPSILON[dtype]
+
+    @device
+    def as_is(scale: Any, empty: Any) -> Any:
+        return scale
+
+    @device
+    def raised(scale: Any, empty: Any) -> Any:
+        return float32(2.0**-23) if scale < float32(2.0**-23) else scale
+
+    @device
+    def eps_where_0(scale: Any, empty: Any) -> Any:
+        return float32(eps) if scale == float32(0) else scale
+
+    @device
+    def one_where_empty(scale: Any, empty: Any) -> Any:
+        return float32(1) if empty else scale
+
+    return {
+        "none": as_is,
+        "2^-23": raised,
+        "eps where 0": eps_where_0,
+        "1 where empty": one_where_empty,
+    }[dialect.least_scale]
+
+
+def _zero_point_function(dtype: str, dialect: Dialect, tensor: bool) -> DeviceFunction:
+    """Device function: (min / scale, lowest code) -> the zero point."""
+    clamps, ratio_rounded, in_fp32 = {
+        "clamp(rne(qmin-min/s))": (True, False, False),
+        "rne(qmin-min/s)": (False, False, False),
+        "clamp(qmin-rne(min/s))": (True, True, False),
+        "clamp(rne(qmin-min/s)), fp32 per tensor": (True, False, tensor),
+    }[dialect.zero_point]
+    to_dtype = kept(dtype, _keeps(dialect)[0] and not in_fp32)
+    of_nan = {"0": 0, "qmax": 1, "clamp(qmin+2**31)": 2}[dialect.azp_nan_zero_point]
+
+    @device
+    def zero_point(ratio: Any, lowest: Any) -> Any:
+        if ratio_rounded:
+            nearest = int32(lowest - libdevice.float2int_rn(ratio))
+        else:
+            low = libdevice.int2float_rn(lowest)
+            nearest = libdevice.float2int_rn(to_dtype(libdevice.fsub_rn(low, ratio)))
+        if clamps:
+            nearest = int32(min(max(nearest, lowest), int32(lowest + int32(STEPS))))
+        if of_nan == 1:
+            nearest = int32(lowest + int32(STEPS)) if ratio != ratio else int32(nearest)
+        elif of_nan == 2:
+            wrapped = int32(127) if lowest < int32(0) else int32(0)
+            nearest = wrapped if ratio != ratio else int32(nearest)
+        elif ratio_rounded:  # elsewhere NaN is 0 as an integer
+            nearest = int32(0) if ratio != ratio else int32(nearest)
+        return int32(nearest)
+
+    return zero_point
+
+
+@device
+def canonical(value: Any) -> Any:
+    return value if value == value else libdevice.int_as_float(int32(0x7FFFFFFF))
+
+
 @cache
-def scale_function(dialect: Dialect) -> DeviceFunction:
-    """Device function: (range, lowest code) -> (scale, how x becomes a code): `code_function`."""
-    clamps = {"clamp(rne(qmin-min/s))": True, "rne(qmin-min/s)": False}[dialect.zero_point]
+def scale_function(dtype: str, dialect: Dialect, tensor: bool) -> DeviceFunction:
+    """Device function: (range, lowest code) -> (scale, how x becomes a code): `code_function`.
+    tensor: the range is a whole tensor's.
+    """
     guards = {"code0": True, "unguarded": False}[dialect.zero]
     inverts = {"x/s": False, "x*(1/s)": True}[dialect.multiplier]
+    of_scale, of_code = (kept(dtype, keeps) for keeps in _keeps(dialect))
+    least, to_zero_point = (
+        _least_function(dtype, dialect),
+        _zero_point_function(dtype, dialect, tensor),
+    )
+    keeps = _keeps(dialect)[0]  # rounding to bf16 and back loses a NaN's low bits
+    exactly = dialect.least_scale == "eps where 0"  # the zero point is made of the scale before
 
     @device
     def scale_and_zero_point(keys: Any, lowest: Any) -> Any:
         smallest, largest = _from_ordered(int32(~keys[0])), _from_ordered(keys[1])
-        scale = libdevice.fdiv_rn(libdevice.fsub_rn(largest, smallest), float32(STEPS))
+        width = of_scale(libdevice.fsub_rn(largest, smallest))
+        found = of_scale(libdevice.fdiv_rn(width, float32(STEPS)))
+        scale = least(found, smallest == largest)
         zero = guards and scale == float32(0)
-        below = libdevice.fdiv_rn(smallest, scale)
-        nearest = libdevice.float2int_rn(libdevice.fsub_rn(libdevice.int2float_rn(lowest), below))
-        if clamps:
-            nearest = int32(min(max(nearest, lowest), int32(lowest + int32(STEPS))))
+        below = of_scale(libdevice.fdiv_rn(smallest, found if exactly else scale))
+        nearest = to_zero_point(below, lowest)
         if inverts:
-            factor = float32(0) if zero else libdevice.fdiv_rn(float32(1), scale)
+            factor = float32(0) if zero else of_code(libdevice.fdiv_rn(float32(1), scale))
         else:
             factor = float32(np.inf) if zero else scale  # x/inf = 0
-        return (scale, (factor, int32(0) if zero else int32(nearest), lowest))
+        stored = canonical(scale) if keeps else scale
+        return (stored, (factor, int32(0) if zero else int32(nearest), lowest))
 
     return scale_and_zero_point
 
 
 @cache
-def given_function(dialect: Dialect) -> DeviceFunction:
+def given_function(dtype: str, dialect: Dialect) -> DeviceFunction:
     """Device function: a given scale -> what x is divided or multiplied by."""
     inverts = {"x/s": False, "x*(1/s)": True}[dialect.static_multiplier]
+    of_code = kept(dtype, _keeps(dialect)[1])
 
     @device
     def factor(scale: Any) -> Any:
-        return libdevice.fdiv_rn(float32(1), scale) if inverts else scale
+        return of_code(libdevice.fdiv_rn(float32(1), scale)) if inverts else scale
 
     return factor
 
@@ -160,149 +246,39 @@ def code_function(dtype: str, dialect: Dialect, multiplier: str) -> DeviceFuncti
     how: (what x is divided or multiplied by, zero point, lowest code), one value for kernels: NVVM
     cannot compile some of them where the factor is a variable with line information.
     """
-    to_float = widen(dtype)
+    to_float, of_code = widen(dtype), kept(dtype, _keeps(dialect)[1])
     to_int = {"rne": libdevice.float2int_rn}[dialect.rounding]
     divides = {"x/s": True, "x*(1/s)": False}[multiplier]
-    wraps = {"exact": False, "wrap": True}[dialect.azp_sum]
+    wraps, first, fused = {
+        "exact": (False, False, False),
+        "wrap": (True, False, False),
+        "before rounding": (False, True, False),
+        "fma before rounding": (False, True, True),
+    }[dialect.azp_sum]
+    of_nan = {"zero point": 0, "zero": 1, "low": 2, "high": 3}[dialect.azp_nan_code]
 
     @device
     def code(bits: Any, how: Any) -> Any:
         x, lowest = to_float(bits), how[2]
         quotient = libdevice.fdiv_rn(x, how[0]) if divides else libdevice.fmul_rn(x, how[0])
-        total = to_int(quotient) + how[1]
+        quotient = of_code(quotient)
+        if first:
+            shift = libdevice.int2float_rn(how[1])
+            if fused:
+                total = to_int(fused_multiply_add(x, how[0], shift))
+            else:
+                total = to_int(of_code(libdevice.fadd_rn(quotient, shift)))
+        else:
+            total = to_int(quotient) + how[1]
         if wraps:
             total = int32(total)
-        return int32(min(max(total, lowest), lowest + STEPS))
+        found = int32(min(max(total, lowest), lowest + STEPS))
+        if of_nan == 1:
+            found = int32(0) if quotient != quotient else found
+        elif of_nan == 2:
+            found = int32(lowest) if quotient != quotient else found
+        elif of_nan == 3:
+            found = int32(lowest + STEPS) if quotient != quotient else found
+        return found
 
     return code
-
-
-# -- a thread's accesses: 16 bytes of x if wide, else an element; `at` counts elements of the array
-
-
-@cache
-def widening(dtype: str, dialect: Dialect, wide: bool) -> DeviceFunction:
-    """Device function: (range, access) -> the range that holds the access's elements, too."""
-    widened = widening_by(dtype, dialect)
-
-    @device
-    def one(keys: Any, bits: Any) -> Any:
-        return widened(keys, bits)
-
-    @device
-    def four(keys: Any, w: Any) -> Any:
-        return widened(widened(widened(widened(keys, w[0]), w[1]), w[2]), w[3])
-
-    @device
-    def pair(keys: Any, word: Any) -> Any:
-        return widened(widened(keys, word & uint32(0xFFFF)), word >> uint32(16))
-
-    @device
-    def eight(keys: Any, w: Any) -> Any:
-        return pair(pair(pair(pair(keys, w[0]), w[1]), w[2]), w[3])
-
-    return {4: four, 2: eight}[SIZE[dtype]] if wide else one
-
-
-@cache
-def load(wide: bool) -> DeviceFunction:
-    """Device function: (x, at) -> one access."""
-
-    @device
-    def sixteen_bytes(x: Device, at: Any) -> Any:
-        return load_words4(x, at)
-
-    @device
-    def element(x: Device, at: Any) -> Any:
-        return x[at]
-
-    return sixteen_bytes if wide else element
-
-
-@cache
-def nothing(dtype: str, wide: bool) -> DeviceFunction:
-    """Device function: () -> an access of nothing but zeros."""
-
-    @device
-    def sixteen_bytes() -> Any:
-        return (uint32(0), uint32(0), uint32(0), uint32(0))
-
-    @device
-    def four_bytes() -> Any:
-        return uint32(0)
-
-    @device
-    def two_bytes() -> Any:
-        return uint16(0)
-
-    return sixteen_bytes if wide else {4: four_bytes, 2: two_bytes}[SIZE[dtype]]
-
-
-@cache
-def store(dtype: str, dialect: Dialect, wide: bool, multiplier: str) -> DeviceFunction:
-    """Device function: (codes, at, access, how): stores its codes."""
-    code = code_function(dtype, dialect, multiplier)
-
-    @device
-    def one(codes: Device, at: Any, bits: Any, how: Any) -> None:
-        codes[at] = uint8(code(bits, how))
-
-    @device
-    def four(codes: Device, at: Any, w: Any, how: Any) -> None:
-        packed = pack4(code(w[0], how), code(w[1], how), code(w[2], how), code(w[3], how))
-        store_words1(codes, at, (packed,))
-
-    @device
-    def pair(v: Any, w: Any, how: Any) -> Any:
-        low, top = uint32(0xFFFF), uint32(16)
-        a, b = code(v & low, how), code(v >> top, how)
-        return pack4(a, b, code(w & low, how), code(w >> top, how))
-
-    @device
-    def eight(codes: Device, at: Any, w: Any, how: Any) -> None:
-        store_words2(codes, at, (pair(w[0], w[1], how), pair(w[2], w[3], how)))
-
-    return {4: four, 2: eight}[SIZE[dtype]] if wide else one
-
-
-def per_access(dtype: str, wide: bool) -> int:
-    return WIDE // SIZE[dtype] if wide else 1
-
-
-@cache
-def dequantizing(out_dtype: str, wide: bool) -> DeviceFunction:
-    """Device function: (codes, out, at, bits that turn a code's sign, scale, zero point less the
-    lowest code): 16 bytes of out if wide, else an element. Codes less the lowest are 0..255.
-    """
-    to_bits = narrow(out_dtype)
-
-    @device
-    def product(word: Any, place: Any, scale: Any, zero: Any) -> Any:
-        code = uint32(word >> uint32(8 * place)) & uint32(0xFF)
-        steps = int32(uint32(code) - zero)
-        return to_bits(libdevice.fmul_rn(libdevice.int2float_rn(steps), scale))
-
-    @device
-    def pair(word: Any, place: Any, scale: Any, zero: Any) -> Any:
-        low, high = product(word, place, scale, zero), product(word, place + 1, scale, zero)
-        return uint32(uint32(low) | (uint32(high) << uint32(16)))
-
-    @device
-    def one(codes: Device, out: Device, at: Any, turned: Any, scale: Any, zero: Any) -> None:
-        out[at] = product(uint32(codes[at]) ^ turned, 0, scale, zero)
-
-    @device
-    def four(codes: Device, out: Device, at: Any, turned: Any, scale: Any, zero: Any) -> None:
-        w = uint32(load_words1(codes, at)[0] ^ turned)
-        a, b = product(w, 0, scale, zero), product(w, 1, scale, zero)
-        c, d = product(w, 2, scale, zero), product(w, 3, scale, zero)
-        store_words4(out, at, (uint32(a), uint32(b), uint32(c), uint32(d)))
-
-    @device
-    def eight(codes: Device, out: Device, at: Any, turned: Any, scale: Any, zero: Any) -> None:
-        words = load_words2(codes, at)
-        v, w = uint32(words[0] ^ turned), uint32(words[1] ^ turned)
-        a, b = pair(v, 0, scale, zero), pair(v, 2, scale, zero)
-        store_words4(out, at, (a, b, pair(w, 0, scale, zero), pair(w, 2, scale, zero)))
-
-    return {4: four, 2: eight}[SIZE[out_dtype]] if wide else one

@@ -103,10 +103,20 @@ def forget() -> None:
 
 
 def _compile(kernel: Kernel, signature: Signature, cc: tuple[int, int]) -> Program:
-    options: dict[str, Any] = {"launch_bounds": launch_bounds(kernel), "lineinfo": True}
-    text, _ = cuda.compile_ptx(
-        kernel, types.void(*signature), cc=cc, opt=True, fastmath=False, **options
-    )
+    found = compiled(kernel, signature, cc, launch_bounds=launch_bounds(kernel))
+    contraction.check(found.name, found.ptx)
+    return found
+
+
+def compiled(
+    kernel: Kernel, signature: Signature, cc: tuple[int, int] = EMULATED, **options: Any
+) -> Program:
+    """Any kernel function's PTX, made readable: it may round as it likes (no contraction check).
+
+    options: those of `cuda.compile_ptx`. Raises Numba's own errors.
+    """
+    options = {"opt": True, "fastmath": False, "lineinfo": True, **options}
+    text, _ = cuda.compile_ptx(kernel, types.void(*signature), cc=cc, **options)
     entry = _ENTRY.search(text)
     assert entry is not None, "Numba's PTX has one .entry"
     text = _ENVIRONMENT.sub("", text)
@@ -114,7 +124,6 @@ def _compile(kernel: Kernel, signature: Signature, cc: tuple[int, int]) -> Progr
     text = _INLINED.sub(_plain_name, text)
     arrays: dict[str, str] = {}
     text = _SHARED.sub(lambda one: arrays.setdefault(one[0], f"shared_{len(arrays)}"), text)
-    contraction.check(kernel.__name__, text)
     return Program(kernel.__name__, text)
 
 

@@ -19,15 +19,20 @@ from kernels_numba.device import (
     int32,
     libdevice,
     narrow,
+    uint32,
     widen,
 )
 from reference.dialects import Dialect
+from reference.int8_quantize import FLOORS
+from reference.numerics import EPSILON, SMALLEST_NORMAL, round_to
 
 NO_BIAS = np.float32(-0.0)
+INVERSE = float(np.float32(1) / np.float32(127))
+NEARLY_HALF = float(np.nextafter(np.float32(0.5), np.float32(0)))
 
 
-def _kept(dtype: str, dialect: Dialect) -> DeviceFunction:
-    """Device function: float32 -> the float32 that the dialect's arithmetic keeps."""
+def _through(dtype: str, rounds: bool) -> DeviceFunction:
+    """Device function: float32 -> the same, rounded to `dtype` if it `rounds`."""
     to_float, to_bits = widen(dtype), narrow(dtype)
 
     @device
@@ -38,42 +43,144 @@ def _kept(dtype: str, dialect: Dialect) -> DeviceFunction:
     def as_is(value: Any) -> Any:
         return value
 
-    return {"fp32": as_is, "input": through_dtype}[dialect.arithmetic]
+    return through_dtype if rounds else as_is
 
 
-def floor_function(dialect: Dialect) -> DeviceFunction:
-    """Device function: a group's amax -> the same, raised to the dialect's floor.
+def _kept(dtype: str, dialect: Dialect) -> DeviceFunction:
+    """Device function: float32 -> the float32 that the dialect's arithmetic keeps."""
+    return _through(dtype, {"fp32": False, "input": True, "input scale": False}[dialect.arithmetic])
 
-    On the bits of a float >= 0, which order as the numbers do, NaN above every floor.
+
+def _raised(least: np.float32) -> DeviceFunction:
+    """Device function: a float >= 0 or NaN -> the same, at least this.
+
+    On its bits, which order as the numbers do, NaN above all.
     """
-    least = int({"none": np.float32(0), "1e-10": np.float32(1e-10)}[dialect.floor].view(np.int32))
+    lowest = int(least.view(np.int32))
 
     @device
-    def raised(amax: Any) -> Any:
-        bits = int32(libdevice.float_as_int(amax))
-        return libdevice.int_as_float(max(bits, int32(least)))
+    def raised(value: Any) -> Any:
+        bits = int32(libdevice.float_as_int(value))
+        return libdevice.int_as_float(max(bits, int32(lowest)))
+
+    @device
+    def as_is(value: Any) -> Any:
+        return value
+
+    return raised if lowest else as_is
+
+
+def floor_function(dtype: str, dialect: Dialect) -> DeviceFunction:
+    """Device function: a group's amax -> the same, raised to the dialect's floor."""
+    floor = np.array(FLOORS[dialect.floor], np.float32)
+    kept = "fp32" if dialect.arithmetic != "input" else dtype
+    return _raised(np.float32(round_to(floor, kept)))
+
+
+def amax_function(dtype: str, dialect: Dialect) -> DeviceFunction:
+    """Device function: the maximum of accesses.largest_of -> amax, or the maximum of scale_key."""
+    return widen("fp32" if both_ends(dialect) else dtype)
+
+
+def both_ends(dialect: Dialect) -> bool:
+    """Whether each end of a group has its own scale: then `scale_key` stands for |x|."""
+    return dialect.scale == "max(-min/128,max/127)"
+
+
+@device
+def scale_key(x: Any) -> Any:
+    """float32 -> bits, as int32, of the scale that it alone would have: -x / 128 or x / 127.
+
+    The latter by its inverse r in three operations, q + (x - 127 q) r, which are right wherever the
+    quotient is normal (bench/prove_division.py).
+    """
+    inverse = float32(INVERSE)
+    q = libdevice.fmul_rn(x, inverse)
+    rest = fused_multiply_add(float32(-q), float32(127), x)
+    exact = fused_multiply_add(rest, inverse, q)
+    key = q if q == float32(np.inf) else exact
+    if x < float32(0):
+        key = libdevice.fmul_rn(x, float32(-0.0078125))
+    return int32(uint32(libdevice.float_as_int(key)) & uint32(0x7FFFFFFF))
+
+
+def scale_function(dtype: str, dialect: Dialect) -> DeviceFunction:
+    """Device function: amax -> scale."""
+    rounds = {"fp32": False, "input": True, "input scale": True}[dialect.arithmetic]
+    kept, least = _through(dtype, rounds), _least_scale(dtype if rounds else "fp32", dialect)
+    inexact_nan = rounds and dtype == "bf16"
+    levels = {"amax/127": 127.0, "amax/127.5": 127.5}.get(dialect.scale, 1.0)
+
+    @device
+    def divided(amax: Any) -> Any:
+        return libdevice.fdiv_rn(amax, float32(levels))
+
+    @device
+    def multiplied(amax: Any) -> Any:
+        return libdevice.fmul_rn(amax, float32(INVERSE))
 
     @device
     def as_is(amax: Any) -> Any:
         return amax
 
-    return raised if least else as_is
-
-
-def scale_function(dtype: str, dialect: Dialect) -> DeviceFunction:
-    """Device function: amax -> scale."""
-    kept = _kept(dtype, dialect)
+    of_amax = {
+        "amax/127": divided,
+        "amax/127.5": divided,
+        "max(-min/128,max/127)": as_is,
+        "amax*(1/127)": multiplied,
+    }[dialect.scale]
 
     @device
     def scale(amax: Any) -> Any:
-        return kept(libdevice.fdiv_rn(amax, float32(127)))
+        return least(kept(of_amax(amax)))
 
-    return scale
+    @device
+    def with_canonical_nan(amax: Any) -> Any:
+        found = least(kept(of_amax(amax)))
+        return libdevice.int_as_float(int32(0x7FFFFFFF)) if found != found else found
+
+    return with_canonical_nan if inexact_nan else scale
 
 
-def factor_function(dialect: Dialect) -> DeviceFunction:
+def _least_scale(kept: str, dialect: Dialect) -> DeviceFunction:
+    """Device function: scale, rounded to `kept` -> the same, if it is not too small."""
+    word = dialect.least_scale
+    epsilon = EPSILON[kept]
+
+    @device
+    def epsilon_for_zero(scale: Any) -> Any:
+        return float32(epsilon) if scale == float32(0) else scale
+
+    if word == "eps where 0":
+        return epsilon_for_zero
+    least = {"none": 0.0, "2^-23": 2.0**-23, "smallest normal": SMALLEST_NORMAL[kept]}[word]
+    return _raised(np.float32(least))
+
+
+def stored_function(dialect: Dialect) -> DeviceFunction:
+    """Device function: (amax, scale) -> what is given out."""
+    to_half, to_float = narrow("fp16"), widen("fp16")
+
+    @device
+    def the_scale(amax: Any, scale: Any) -> Any:
+        return scale
+
+    @device
+    def the_amax(amax: Any, scale: Any) -> Any:
+        return amax
+
+    @device
+    def in_fp16(amax: Any, scale: Any) -> Any:
+        return to_float(to_half(scale))
+
+    return {"scale": the_scale, "amax": the_amax, "fp16 scale": in_fp16}[dialect.stored]
+
+
+def factor_function(dtype: str, dialect: Dialect) -> DeviceFunction:
     """Device function: (amax, scale) -> what each element is divided or multiplied by."""
-    guarded = {"code0": True, "unguarded": False}[dialect.zero]
+    guarded = {"code0": True, "unguarded": False, "code0 below 2^-24": False}[dialect.zero]
+    below = {"code0": 0.0, "unguarded": 0.0, "code0 below 2^-24": 2.0**-24}[dialect.zero]
+    kept = _kept(dtype, dialect)
 
     @device
     def the_scale(amax: Any, scale: Any) -> Any:
@@ -83,15 +190,37 @@ def factor_function(dialect: Dialect) -> DeviceFunction:
     @device
     def reciprocal(amax: Any, scale: Any) -> Any:
         zero = guarded and scale == float32(0)
-        return float32(0) if zero else libdevice.fdiv_rn(float32(1), scale)
+        return float32(0) if zero else kept(libdevice.fdiv_rn(float32(1), scale))
 
     @device
     def range_over_amax(amax: Any, scale: Any) -> Any:
         zero = guarded and amax == float32(0)
-        return float32(0) if zero else libdevice.fdiv_rn(float32(127), amax)
+        return float32(0) if zero else kept(libdevice.fdiv_rn(float32(127), amax))
 
     by_word = {"x/s": the_scale, "x*(1/s)": reciprocal, "x*(127/amax)": range_over_amax}
-    return by_word[dialect.multiplier]
+    factor = by_word[dialect.multiplier]
+    at_zero = float("inf") if dialect.multiplier == "x/s" else 0.0
+
+    @device
+    def zero_below(amax: Any, scale: Any) -> Any:
+        return float32(at_zero) if amax < float32(below) else factor(amax, scale)
+
+    return zero_below if below else factor
+
+
+def given_factor_function(dtype: str, dialect: Dialect) -> DeviceFunction:
+    """Device function: a given scale -> what each element is divided or multiplied by."""
+    kept = _kept(dtype, dialect)
+
+    @device
+    def the_scale(scale: Any) -> Any:
+        return scale
+
+    @device
+    def reciprocal(scale: Any) -> Any:
+        return kept(libdevice.fdiv_rn(float32(1), scale))
+
+    return {"x/s": the_scale, "x*(1/s)": reciprocal}[dialect.static_multiplier]
 
 
 def code_function(dtype: str, dialect: Dialect, multiplier: str) -> DeviceFunction:
@@ -110,10 +239,25 @@ def code_function(dtype: str, dialect: Dialect, multiplier: str) -> DeviceFuncti
     return divided if divides else multiplied
 
 
+@device
+def _half_away(value: Any) -> Any:
+    """To the nearest int32, ties away from zero.
+
+    With the float below 1/2 added, the sum reaches the next integer from a half on, where it rounds
+    up to it, and from nothing less.
+    """
+    nearly = libdevice.copysignf(float32(NEARLY_HALF), value)
+    return libdevice.float2int_rz(libdevice.fadd_rn(value, nearly))
+
+
 def _rounded(dialect: Dialect) -> DeviceFunction:
     """Device function: quotient -> code, int32 within the clamp."""
     low, high = dialect.clamp_range
-    to_int = {"rne": libdevice.float2int_rn, "truncate": libdevice.float2int_rz}[dialect.rounding]
+    to_int = {
+        "rne": libdevice.float2int_rn,
+        "truncate": libdevice.float2int_rz,
+        "half away": _half_away,
+    }[dialect.rounding]
 
     @device
     def nan_is_zero(quotient: Any) -> Any:

@@ -4,9 +4,10 @@
     code = clamp(RNE(x over scale or times 1/scale) + zero point)
     out = round(float32(code - zero point) * scale)
 
-Contract: reference/int8_asymmetric.py, whose bytes these kernels give in both dialects; the
-arithmetic is in asymmetric.py. A group along K is a row of the (M * Q, G) view. Codes are stored
-as bytes: a kernel is told the lowest code, and one compilation serves u8 and s8.
+Contract: reference/int8_asymmetric.py, whose bytes these kernels give in every dialect; the
+arithmetic is in asymmetric.py, the accesses in asymmetric_accesses.py. A group along K is a row of
+the (M * Q, G) view. Codes are stored as bytes: a kernel is told the lowest code, and one
+compilation serves u8 and s8.
 
 Rows are read 16 bytes of x at a time where pointers and row length allow (`wide`), else element by
 element. A thread keeps 4 such reads in registers between range and codes, so that rows of up to 4 *
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels_numba import asymmetric as accesses
+from kernels_numba import asymmetric_accesses as accesses
 from kernels_numba import launch
 from kernels_numba.asymmetric import given_function, join_row, no_range, scale_function
 from kernels_numba.compile import Kernel
@@ -45,12 +46,12 @@ RANGE_BLOCK, RANGE_GRID = 256, 1024  # of the per-tensor range, at most
 def _rows_kernel(dtype: str, dialect: Dialect, wide: bool) -> Kernel:
     """A dynamic scale and zero point per row."""
     load, nothing = accesses.load(wide), accesses.nothing(dtype, wide)
-    widened = accesses.widening(dtype, dialect, wide)
+    widened = accesses.widening(dtype, dialect.azp_range, dialect.nan, wide)
     store, scale_of = (
         accesses.store(dtype, dialect, wide, dialect.multiplier),
-        scale_function(dialect),
+        scale_function(dtype, dialect, False),
     )
-    per, (start_low, start_high) = accesses.per_access(dtype, wide), no_range(dialect)
+    per, (start_low, start_high) = accesses.per_access(dtype, wide), no_range(dialect.azp_range)
 
     def asymmetric_rows(
         x: Device, codes: Device, scales: Device, zero_points: Device, length: Any, lowest: Any
@@ -98,10 +99,10 @@ def _rows_kernel(dtype: str, dialect: Dialect, wide: bool) -> Kernel:
     return asymmetric_rows
 
 
-def _range_kernel(dtype: str, dialect: Dialect, wide: bool) -> Kernel:
+def _range_kernel(dtype: str, azp_range: str, nan: str, wide: bool) -> Kernel:
     """First launch of per-tensor: the range of all blocks, by atomics on its two numbers."""
-    load, widened = accesses.load(wide), accesses.widening(dtype, dialect, wide)
-    per, (start_low, start_high) = accesses.per_access(dtype, wide), no_range(dialect)
+    load, widened = accesses.load(wide), accesses.widening(dtype, azp_range, nan, wide)
+    per, (start_low, start_high) = accesses.per_access(dtype, wide), no_range(azp_range)
 
     def asymmetric_range(x: Device, keys: Device) -> None:
         """x: bits (elements,); keys: s32 (2,), at first nothing above `no_range`."""
@@ -123,7 +124,7 @@ def _tensor_kernel(dtype: str, dialect: Dialect, wide: bool) -> Kernel:
     """Second launch of per-tensor: every thread derives scale and zero point, one stores them."""
     load, per = accesses.load(wide), accesses.per_access(dtype, wide)
     store = accesses.store(dtype, dialect, wide, dialect.multiplier)
-    scale_of, both = scale_function(dialect), for_row(int32)
+    scale_of, both = scale_function(dtype, dialect, True), for_row(int32)
 
     def asymmetric_tensor(
         x: Device, keys: Device, codes: Device, scales: Device, zero_points: Device, lowest: Any
@@ -147,7 +148,7 @@ def _static_kernel(dtype: str, dialect: Dialect, wide: bool) -> Kernel:
     """Given scales and zero points, for the first rows and again for as many that follow."""
     load, per = accesses.load(wide), accesses.per_access(dtype, wide)
     store = accesses.store(dtype, dialect, wide, dialect.static_multiplier)
-    factor_of, both = given_function(dialect), for_row(float32)
+    factor_of, both = given_function(dtype, dialect), for_row(float32)
 
     def asymmetric_static(
         x: Device,
@@ -174,9 +175,10 @@ def _static_kernel(dtype: str, dialect: Dialect, wide: bool) -> Kernel:
     return asymmetric_static
 
 
-def _dequantize_kernel(out_dtype: str, wide: bool) -> Kernel:
+def _dequantize_kernel(out_dtype: str, wide: bool, difference: str) -> Kernel:
     """Scales and zero points as in `_static_kernel`; 16 bytes of out at a time if wide."""
-    dequantize, both = accesses.dequantizing(out_dtype, wide), for_row(float32)
+    dequantize, both = accesses.dequantizing(out_dtype, wide, difference), for_row(float32)
+    shift = accesses.shifting(out_dtype, difference)
     per = accesses.per_access(out_dtype, wide)
 
     def asymmetric_dequantize(
@@ -195,7 +197,7 @@ def _dequantize_kernel(out_dtype: str, wide: bool) -> Kernel:
         given = remainder(row, uint32(scales.shape[0]))
         numbers = both(scales, zero_points, given, given)
         # A code less the lowest one is 0..255: for s8 its byte with the sign bit turned.
-        zero = uint32(uint32(numbers[1]) - uint32(lowest))
+        zero = shift(numbers[1], lowest)
         turned = uint32(0x80808080) if lowest != 0 else uint32(0)
         i = uint64(cuda.threadIdx.x)
         while i < items:
@@ -238,7 +240,7 @@ def _rows(x: Any, length: int, shape: tuple[int, ...], spoken: Dialect, code_dty
 @launch.entry("int8.asymmetric_per_token")
 def asymmetric_per_token(x: Any, *, dialect: str = "ieee", code_dtype: str = "u8") -> Any:
     """x: fp32, fp16 or bf16 (M, K). Returns codes (M, K), fp32 (M,) and s32 (M,)."""
-    spoken = check_asymmetric(x, dialect, code_dtype)
+    spoken = check_asymmetric(x, dialect, code_dtype, "per_token")
     return _rows(x, x.shape[1], x.shape[:1], spoken, code_dtype)
 
 
@@ -246,7 +248,7 @@ def asymmetric_per_token(x: Any, *, dialect: str = "ieee", code_dtype: str = "u8
 @launch.entry("int8.asymmetric_per_channel")
 def asymmetric_per_channel(w: Any, *, dialect: str = "ieee", code_dtype: str = "u8") -> Any:
     """w: fp32, fp16 or bf16 (N, K). Returns codes (N, K), fp32 (N,) and s32 (N,)."""
-    spoken = check_asymmetric(w, dialect, code_dtype, "w")
+    spoken = check_asymmetric(w, dialect, code_dtype, "per_channel", "w")
     return _rows(w, w.shape[1], w.shape[:1], spoken, code_dtype)
 
 
@@ -269,16 +271,16 @@ def asymmetric_per_tensor(x: Any, *, dialect: str = "ieee", code_dtype: str = "u
     """x: fp32, fp16 or bf16 (M, K). Returns codes (M, K), scales fp32 (1,), zero_points s32 (1,).
     Two launches.
     """
-    spoken = check_asymmetric(x, dialect, code_dtype)
+    spoken = check_asymmetric(x, dialect, code_dtype, "per_tensor")
     codes, flat = launch.empty(x, x.shape, code_dtype), launch.bits(x).reshape(-1)
     scales, zero_points = launch.empty(x, (1,), "fp32"), launch.empty(x, (1,), "s32")
     keys = launch.zeros(x, (2,), "s32")
-    keys.fill(min(no_range(spoken)))
+    keys.fill(min(no_range(spoken.azp_range)))
     dtype, wide = _plan(x, x.size)
     items = x.size // accesses.per_access(dtype, wide)
     grid = (min(-(-items // (4 * RANGE_BLOCK)), RANGE_GRID),)
     block = (min(32 * -(-items // 32), RANGE_BLOCK),)
-    launch.run(_range_kernel, (dtype, spoken, wide), grid, block, flat, keys)
+    launch.run(_range_kernel, (dtype, spoken.azp_range, spoken.nan, wide), grid, block, flat, keys)
     launch.run(
         _tensor_kernel, (dtype, spoken, wide), grid, block,
         flat, keys, _bytes(codes), scales, zero_points, np.int32(RANGES[code_dtype][0]),
@@ -324,13 +326,13 @@ def asymmetric_static_per_group(
     return _given(x, scales, zero_points, spoken, code_dtype)
 
 
-def _dequantized(codes: Any, scales: Any, zero_points: Any, out_dtype: str) -> Any:
+def _dequantized(codes: Any, scales: Any, zero_points: Any, spoken: Dialect, out_dtype: str) -> Any:
     length = codes.shape[1] // (scales.shape[1] if scales.ndim == 2 else 1)
     wide = launch.aligned(codes, length, accesses.per_access(out_dtype, True))
     out = launch.empty(codes, codes.shape, out_dtype)
     grid, block = geometry(codes.size // length, length, accesses.per_access(out_dtype, wide))
     launch.run(
-        _dequantize_kernel, (out_dtype, wide), grid, block,
+        _dequantize_kernel, (out_dtype, wide, spoken.azp_difference), grid, block,
         _bytes(codes), scales.reshape(-1), zero_points.reshape(-1), launch.bits(out).reshape(-1),
         np.uint32(codes.size // length), np.int32(length),
         np.int32(RANGES[dtype_name(codes.dtype) or ""][0]),
@@ -346,8 +348,8 @@ def asymmetric_dequantize(
     """codes: u8 or s8 (M, K); scales: fp32 (1,) or (M,); zero_points: s32 of that shape. Returns
     out_dtype (M, K).
     """
-    check_asymmetric_dequantize(codes, scales, zero_points, dialect, out_dtype)
-    return _dequantized(codes, scales, zero_points, out_dtype)
+    spoken = check_asymmetric_dequantize(codes, scales, zero_points, dialect, out_dtype)
+    return _dequantized(codes, scales, zero_points, spoken, out_dtype)
 
 
 @implements("int8.asymmetric_dequantize_per_group", wing="numba")
@@ -358,5 +360,5 @@ def asymmetric_dequantize_per_group(
     """codes: u8 or s8 (M, K); scales: fp32 (1, Q) or (M, Q); zero_points: s32 of that shape.
     Returns out_dtype (M, K).
     """
-    check_asymmetric_dequantize_group(codes, scales, zero_points, dialect, out_dtype)
-    return _dequantized(codes, scales, zero_points, out_dtype)
+    spoken = check_asymmetric_dequantize_group(codes, scales, zero_points, dialect, out_dtype)
+    return _dequantized(codes, scales, zero_points, spoken, out_dtype)

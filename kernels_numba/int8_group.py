@@ -1,6 +1,6 @@
 """INT8 symmetric quantization in groups along K, in Numba CUDA: dynamic, static; dequantization.
 
-    amax = max(max |x|, floor)       scale = amax / 127        (a row's group of G elements)
+    amax = max(max |x|, floor)       scale = amax / 127, ...   (a row's group of G elements)
     code = clamp(round(x over scale or times multiplier))      out = round(float32(code) * scale)
 
 Contract: reference/int8_group.py, whose bytes these kernels give in every dialect. Groups are
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from kernels_numba import launch
-from kernels_numba.accesses import WIDE, access, encoder, largest_of
+from kernels_numba.accesses import WIDE, access, encoder, largest_of, sizes
 from kernels_numba.compile import Kernel
 from kernels_numba.device import (
     ALL_LANES,
@@ -40,11 +40,18 @@ from kernels_numba.device import (
     store_words4,
     uint32,
     uint64,
-    widen,
 )
-from kernels_numba.dialect import factor_function, floor_function, scale_function
+from kernels_numba.dialect import (
+    amax_function,
+    factor_function,
+    floor_function,
+    given_factor_function,
+    scale_function,
+    stored_function,
+)
 from reference.dialects import Dialect
 from reference.int8_group import (
+    BASE,
     SPOKEN,
     check_dequantize_per_group,
     check_quantize_per_group,
@@ -100,10 +107,11 @@ def _given_scale(scales: Device, group: Any, inside: Any) -> Any:
 def _dynamic_kernel(dtype: str, dialect: Dialect, wide: bool) -> Kernel:
     """amax, scale and codes of the groups, with one read of x."""
     load, none, per = access(dtype, wide)
-    largest = largest_of(dtype, dialect.nan, wide)
+    largest = largest_of(dtype, sizes(dialect), wide)
     encode = encoder(dtype, dialect, wide, dialect.multiplier)
-    to_float, raised = widen(dtype), floor_function(dialect)
-    scale_of, factor_of = scale_function(dtype, dialect), factor_function(dialect)
+    to_float, raised = amax_function(dtype, dialect), floor_function(dtype, dialect)
+    scale_of, factor_of = scale_function(dtype, dialect), factor_function(dtype, dialect)
+    stored = stored_function(dialect)
 
     @device
     def get(x: Device, base: Any, i: Any, count: Any) -> Any:
@@ -136,7 +144,7 @@ def _dynamic_kernel(dtype: str, dialect: Dialect, wide: bool) -> Kernel:
         scale = scale_of(amax)
         factor = factor_of(amax, scale)
         if inside and cuda.threadIdx.x == 0:
-            scales[group] = scale
+            scales[group] = stored(amax, scale)
         put(a, codes, base, first, count, factor)
         put(b, codes, base, second, count, factor)
         put(c, codes, base, third, count, factor)
@@ -154,14 +162,13 @@ def _static_kernel(dtype: str, dialect: Dialect, wide: bool) -> Kernel:
     """Codes under given scales."""
     load, _, per = access(dtype, wide)
     encode = encoder(dtype, dialect, wide, dialect.static_multiplier)
-    inverts = {"x/s": False, "x*(1/s)": True}[dialect.static_multiplier]
+    factor_of = given_factor_function(dtype, dialect)
 
     def quantize_given(x: Device, scales: Device, codes: Device, size: Any, groups: Any) -> None:
         """x: bits (groups * size,); scales: fp32 (S, Q); codes: s8, as x."""
         group = _this_group()
         base, inside = group * uint64(size), group < uint64(groups)
-        scale = _given_scale(scales, group, inside)
-        factor = libdevice.fdiv_rn(float32(1), scale) if inverts else scale
+        factor = factor_of(_given_scale(scales, group, inside))
         count = uint64(size) // uint64(per) if inside else uint64(0)
         i = uint64(cuda.threadIdx.x)
         while i < count:
@@ -239,7 +246,7 @@ def quantize_per_group(x: Any, group_size: int, *, dialect: str = "ieee") -> tup
     return quantized(x, group_size, check_quantize_per_group(x, group_size, dialect))
 
 
-@implements("int8.quantize_static_per_group", wing="numba", dialects=SPOKEN)
+@implements("int8.quantize_static_per_group", wing="numba", dialects=BASE)
 @launch.entry("int8.quantize_static_per_group")
 def quantize_static_per_group(x: Any, scales: Any, *, dialect: str = "ieee") -> Any:
     """Codes under given scales; the group size is K / Q.
@@ -249,7 +256,7 @@ def quantize_static_per_group(x: Any, scales: Any, *, dialect: str = "ieee") -> 
     return quantized_under(x, scales, check_static_per_group(x, scales, dialect))
 
 
-@implements("int8.dequantize_per_group", wing="numba", dialects=SPOKEN)
+@implements("int8.dequantize_per_group", wing="numba", dialects=BASE)
 @launch.entry("int8.dequantize_per_group")
 def dequantize_per_group(
     codes: Any, scales: Any, *, dialect: str = "ieee", out_dtype: str = "fp32"

@@ -88,7 +88,7 @@ def _prologue_kernel(dtype: str, spoken: Dialect, wide: bool, out_dtype: str) ->
     """dtype: of x. wide: rows of x begin at multiples of four elements' bytes."""
     four, size_of = _four(dtype, wide), magnitude(dtype, spoken.nan == "skip")
     code, to_float = code_function(dtype, spoken, spoken.multiplier), widen(dtype)
-    scale_of, factor_of = scale_function(dtype, spoken), factor_function(spoken)
+    scale_of, factor_of = scale_function(dtype, spoken), factor_function(dtype, spoken)
     to_bits, put = narrow(out_dtype), put_four_of(out_dtype)
     place = block_tile(TILE, TILE)
 

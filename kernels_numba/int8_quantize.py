@@ -1,15 +1,16 @@
 """INT8 symmetric quantization in Numba CUDA.
 
-    amax = max |x|              scale = amax / 127        (a row, or the whole tensor)
+    amax = max |x|              scale = amax / 127, ...   (a row, or the whole tensor)
     code = clamp(round(x over scale or times multiplier))  out = round(float32(code) * scale)
 
 Contract: reference/int8_quantize.py, whose bytes these kernels give in every dialect. What that
 means here:
 - amax is a maximum of the bits of |x| as integers: order and NaN rule need no float comparison;
-- fp32 arithmetic through `_rn` functions; where the dialect computes in x's dtype, scale and
+  where each end of a row has its own scale, of the bits of what that would be (dialect.scale_key);
+- fp32 arithmetic through `_rn` functions; where the dialect computes in x's dtype, scale, 1/s and
   quotient are rounded to it after each operation;
-- the code comes from `cvt.rni.s32.f32`: to nearest even, NaN gives 0, infinity saturates and is
-  then clamped;
+- the code comes from `cvt.rni.s32.f32` (or `.rzi`, by rounding): NaN gives 0, infinity saturates
+  and is then clamped;
 - subnormals are kept; -0 and zero rows need no case of their own but the dialect's zero rule.
 
 A row is one group of K elements, so rows run on the kernels of int8_group.py: x is read once and
@@ -21,14 +22,21 @@ from __future__ import annotations
 from typing import Any
 
 from kernels_numba import launch
-from kernels_numba.accesses import access, encoder, largest_of
+from kernels_numba.accesses import access, encoder, largest_of, sizes
 from kernels_numba.compile import Kernel
-from kernels_numba.device import Device, block_max, cuda, int32, uint64, widen
-from kernels_numba.dialect import factor_function, scale_function
+from kernels_numba.device import Device, block_max, cuda, int32, uint64
+from kernels_numba.dialect import (
+    amax_function,
+    factor_function,
+    floor_function,
+    scale_function,
+    stored_function,
+)
 from kernels_numba.int8_group import dequantized, plan, quantized, quantized_under
 from reference.dialects import Dialect
+from reference.int8_quantize import check_dynamic, check_given
 from reference.op import implements
-from reference.validate import check_dequantize, check_quantize, check_static
+from reference.validate import check_dequantize
 
 THREADS = 256
 MAXIMUM_BLOCKS = 1024  # of the per-tensor kernels
@@ -36,10 +44,10 @@ MAXIMUM_BLOCKS = 1024  # of the per-tensor kernels
 # -- per-tensor ------------------------------------------------------------------------------------
 
 
-def _tensor_amax_kernel(dtype: str, nan: str, wide: bool) -> Kernel:
-    """First launch: the maximum over all blocks, by atomics on its bits."""
+def _tensor_amax_kernel(dtype: str, size: str, wide: bool) -> Kernel:
+    """First launch: the maximum over all blocks, by atomics on its bits. size: see accesses.py."""
     load, _, per = access(dtype, wide)
-    largest = largest_of(dtype, nan, wide)
+    largest = largest_of(dtype, size, wide)
 
     def amax_of_tensor(x: Device, amax: Device) -> None:
         """x: bits (elements,); amax: s32 (1,), bits of |x|, 0 at first."""
@@ -60,18 +68,19 @@ def _tensor_codes_kernel(dtype: str, dialect: Dialect, wide: bool) -> Kernel:
     """Second launch: every thread derives the scale, one stores it."""
     load, _, per = access(dtype, wide)
     encode = encoder(dtype, dialect, wide, dialect.multiplier)
-    to_float = widen(dtype)
-    scale_of, factor_of = scale_function(dtype, dialect), factor_function(dialect)
+    to_float, raised = amax_function(dtype, dialect), floor_function(dtype, dialect)
+    scale_of, factor_of = scale_function(dtype, dialect), factor_function(dtype, dialect)
+    stored = stored_function(dialect)
 
     def codes_of_tensor(x: Device, amax: Device, codes: Device, scales: Device) -> None:
         """x: bits (elements,); amax: s32 (1,); codes: s8 (elements,); scales: fp32 (1,)."""
         step, count = uint64(cuda.gridsize(1)), uint64(x.shape[0]) // uint64(per)
-        largest = to_float(amax[0])
+        largest = raised(to_float(amax[0]))
         scale = scale_of(largest)
         factor = factor_of(largest, scale)
         i = uint64(cuda.grid(1))
         if i == uint64(0):
-            scales[0] = scale
+            scales[0] = stored(largest, scale)
         while i < count:
             at = i * uint64(per)
             encode(load(x, at), codes, at, factor)
@@ -91,7 +100,7 @@ def quantize_per_token(x: Any, *, dialect: str = "ieee") -> tuple[Any, Any]:
     x: fp32, fp16 or bf16 (M, K). Returns codes s8 (M, K) and scales fp32 (M,).
     Raises TypeError or ValueError naming the argument (see reference/validate.py).
     """
-    spoken = check_quantize(x, dialect)
+    spoken = check_dynamic("int8.quantize_per_token", x, dialect)
     codes, scales = quantized(x, int(x.shape[1]), spoken)
     return codes, scales.reshape(-1)
 
@@ -103,7 +112,7 @@ def quantize_per_channel(w: Any, *, dialect: str = "ieee") -> tuple[Any, Any]:
 
     w: fp32, fp16 or bf16 (N, K). Returns codes s8 (N, K) and scales fp32 (N,).
     """
-    spoken = check_quantize(w, dialect, "w")
+    spoken = check_dynamic("int8.quantize_per_channel", w, dialect, "w")
     codes, scales = quantized(w, int(w.shape[1]), spoken)
     return codes, scales.reshape(-1)
 
@@ -115,13 +124,13 @@ def quantize_per_tensor(x: Any, *, dialect: str = "ieee") -> tuple[Any, Any]:
 
     x: fp32, fp16 or bf16 (M, K). Returns codes s8 (M, K) and scales fp32 (1,).
     """
-    spoken = check_quantize(x, dialect)
+    spoken = check_dynamic("int8.quantize_per_tensor", x, dialect)
     codes, scales = launch.empty(x, x.shape, "s8"), launch.empty(x, (1,), "fp32")
     amax, flat = launch.zeros(x, (1,), "s32"), launch.bits(x).reshape(-1)
     dtype, wide, _, _ = plan(x, x.size)
     _, _, per = access(dtype, wide)
     grid = (min(-(-x.size // (per * THREADS)), MAXIMUM_BLOCKS),)
-    launch.run(_tensor_amax_kernel, (dtype, spoken.nan, wide), grid, (THREADS,), flat, amax)
+    launch.run(_tensor_amax_kernel, (dtype, sizes(spoken), wide), grid, (THREADS,), flat, amax)
     arrays = flat, amax, codes.reshape(-1), scales
     launch.run(_tensor_codes_kernel, (dtype, spoken, wide), grid, (THREADS,), *arrays)
     return codes, scales
@@ -134,7 +143,7 @@ def quantize_static(x: Any, scales: Any, *, dialect: str = "ieee") -> Any:
 
     x: fp32, fp16 or bf16 (M, K); scales: fp32 (1,) or (M,), finite and > 0. Returns s8 (M, K).
     """
-    spoken = check_static(x, scales, dialect)
+    spoken = check_given(x, scales, dialect)
     return quantized_under(x, scales.reshape(-1, 1), spoken)
 
 

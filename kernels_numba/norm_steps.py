@@ -191,7 +191,7 @@ def steps_of(norm: Norm, spoken: Dialect) -> Steps:
     rounds = {"fp32": False, "input": True}[spoken.intermediate]
     step = _rounded(norm.dtype) if rounds and norm.dtype != "fp32" else _as_it_is
     multiplier = spoken.static_multiplier if norm.static else spoken.multiplier
-    scale_of, factor_of = scale_function("fp32", spoken), factor_function(spoken)
+    scale_of, factor_of = scale_function("fp32", spoken), factor_function("fp32", spoken)
     inverts = {"x/s": False, "x*(1/s)": True}[spoken.static_multiplier]
 
     @device

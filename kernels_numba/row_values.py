@@ -208,7 +208,7 @@ def dynamic_function(values: Values, dialect: Dialect, count: int) -> DeviceFunc
     """
     load, compute = values.load, values.compute
     largest, store = _largest(dialect.nan, count), _store(dialect, dialect.multiplier, count)
-    scale_of, factor_of = scale_function("fp32", dialect), factor_function(dialect)
+    scale_of, factor_of = scale_function("fp32", dialect), factor_function("fp32", dialect)
 
     @device
     def quantize(sources: Any, codes: Device, scales: Device, accesses: Any) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from quantassay.engine import CheckResult, check_kernel, run_checks
+    from quantassay.frameworks import check_function, emulated
     from quantassay.linear import DynamicQuantLinear, StaticQuantLinear, WeightOnlyLinear
     from reference import (
         Arg,
@@ -38,8 +39,10 @@ __all__ = [
     "Recipe",
     "StaticQuantLinear",
     "WeightOnlyLinear",
+    "check_function",
     "check_kernel",
     "dialect",
+    "emulated",
     "get_op",
     "implements",
     "kernels",
@@ -48,6 +51,7 @@ __all__ = [
     "run_checks",
 ]
 _MODULES = {
+    "quantassay.frameworks": ("check_function", "emulated"),
     "quantassay.engine": ("CheckResult", "check_kernel", "run_checks"),
     "quantassay.linear": ("DynamicQuantLinear", "StaticQuantLinear", "WeightOnlyLinear"),
 }

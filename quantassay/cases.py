@@ -17,6 +17,7 @@ from math import prod
 
 import numpy as np
 
+from reference import approximate
 from reference.dialects import dialect as get_dialect
 from reference.numerics import RANGES, k_limit
 from reference.op import Op, Recipe, recipe
@@ -71,19 +72,37 @@ def cases(
 ) -> Iterator[Case]:
     """Hostile recipes, those of `swept` if asked for, then `examples` random ones.
 
-    `allowed` narrows options, such as {"out_dtype": ("fp32",)} for a kernel that takes no other.
+    `allowed` narrows options, such as {"out_dtype": ("fp32",)} for a kernel that takes no other,
+    under "dtype" the recipes' dtypes, and sizes and shifts as `fitted` has it.
     """
     turns = options_of(op, dialect, allowed)
-    kinds = op.kinds_in(dialect)
+    kinds, dtypes = op.kinds_in(dialect), dtypes_of(op, dialect, allowed)
     fixed = [*op.hostile, *(swept(op) if sweep else ())]
-    fixed = [made for made in fixed if op.allows(made.dtype, dialect) and made.kind in kinds]
+    fixed = [made for made in fixed if made.dtype in dtypes and made.kind in kinds]
     for number, made in enumerate(fixed):
-        yield Case(made, turns[number % len(turns)])
+        yield Case(fitted(made, allowed), turns[number % len(turns)])
     for made in _deep(op, dialect):  # in the finest output dtype, where a unit shows
-        yield Case(made, turns[0])
+        yield Case(fitted(made, allowed), turns[0])
+    if "fp32" in dtypes:
+        for made in _beside(op, dialect):
+            yield Case(fitted(made, allowed), turns[0])
     rng = np.random.default_rng([seed, *op.name.encode()])
     for number in range(examples):
-        yield Case(_draw(op, dialect, rng), turns[number % len(turns)])
+        drawn = fitted(_draw(op, dialect, rng, dtypes), allowed)
+        yield Case(drawn, turns[number % len(turns)])
+
+
+def fitted(made: Recipe, allowed: Mapping[str, Sequence[str]] | None) -> Recipe:
+    """The recipe that a kernel's conditions let through: `allowed["K"]` of ("16",) raises K to a
+    multiple of 16; where "shift" is there, the seed shifts no input.
+    """
+    given = allowed or {}
+    if not given:
+        return made
+    steps = {symbol: int(given.get(symbol, ("1",))[0]) for symbol, _ in made.dims}
+    sizes = {symbol: -(-side // steps[symbol]) * steps[symbol] for symbol, side in made.dims}
+    seed = made.seed + 1 if "shift" in given and made.seed % 4 == 3 else made.seed
+    return recipe(made.kind, seed=seed, dtype=made.dtype, **sizes)
 
 
 def planned(op: Op, examples: int, sweep: bool) -> int:
@@ -136,6 +155,15 @@ def _deep(op: Op, dialect: str) -> list[Recipe]:
     return found
 
 
+def _beside(op: Op, dialect: str) -> list[Recipe]:
+    """Products just beside what an approximate division allows, if the dialect's is."""
+    if not approximate.concerns(op.name, dialect):
+        return []
+    sides = {"M": 8, "N": 8, "Q": 2, "G": 128}
+    sizes = {symbol: sides.get(symbol, 256) for symbol in op.dims}
+    return [recipe("beside_ties", seed=seed, dtype="fp32", **sizes) for seed in (0, 1)]
+
+
 def options_of(
     op: Op, dialect: str, allowed: Mapping[str, Sequence[str]] | None = None
 ) -> list[tuple[tuple[str, str], ...]]:
@@ -147,22 +175,25 @@ def options_of(
     return combinations
 
 
-def dtypes_of(op: Op, dialect: str) -> tuple[str, ...]:
-    """The recipe dtypes that the dialect accepts."""
-    return tuple(dtype for dtype in op.dtypes if op.allows(dtype, dialect))
+def dtypes_of(
+    op: Op, dialect: str, allowed: Mapping[str, Sequence[str]] | None = None
+) -> tuple[str, ...]:
+    """The recipe dtypes that the dialect accepts, of those in `allowed["dtype"]` if it is there."""
+    chosen = (allowed or {}).get("dtype", op.dtypes)
+    return tuple(dtype for dtype in op.dtypes if dtype in chosen and op.allows(dtype, dialect))
 
 
 def largest(symbol: str) -> int:
     return LARGEST.get(symbol, LARGEST["K"])
 
 
-def _draw(op: Op, dialect: str, rng: np.random.Generator) -> Recipe:
+def _draw(op: Op, dialect: str, rng: np.random.Generator, dtypes: Sequence[str]) -> Recipe:
     sizes = {symbol: _size(rng, largest(symbol)) for symbol in op.dims}
     while prod(sizes.values()) > LIMIT:
         widest = max(sizes, key=lambda symbol: sizes[symbol])
         sizes[widest] //= 2
     kind = str(rng.choice(op.kinds_in(dialect)))
-    dtype = str(rng.choice(dtypes_of(op, dialect)))
+    dtype = str(rng.choice(dtypes))
     return recipe(kind, seed=int(rng.integers(SEEDS)), dtype=dtype, **sizes)
 
 

@@ -1,4 +1,4 @@
-"""The command line: `quantassay check`, `doctor` and `report`.
+"""The command line: `quantassay check`, `doctor`, `report` and `identify`.
 
 Contract: exit status 0 when all is well, 1 when a kernel is wrong, 2 on bad usage (an unknown op,
 wing or dialect, a file that cannot be used, a device that is not there), with one line that says
@@ -7,17 +7,22 @@ what was got and what is allowed. Heavy imports happen inside the commands.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.table import Table
 
 from quantassay import console
+from quantassay import options as opt
+from quantassay.identify.command import identify
 from quantassay.report import report
 
 if TYPE_CHECKING:
     from quantassay.engine import CheckResult
+    from reference.op import Kernel
 
 SCHEMA = "quantassay.check/1"
 
@@ -29,31 +34,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Ops = Annotated[list[str] | None, typer.Option("--op", help="Only this op. Repeatable.")]
-Wings = Annotated[list[str] | None, typer.Option("--wing", help="Only this wing. Repeatable.")]
-Dialects = Annotated[
-    list[str] | None, typer.Option("--dialect", help="Only this dialect. Repeatable.")
-]
-Device = Annotated[
-    str, typer.Option(help="auto (a GPU if one is usable), gpu or emulator.", metavar="DEVICE")
-]
-File = Annotated[
-    Path | None,
-    typer.Option(
-        "--kernels",
-        metavar="FILE",
-        help="A Python file whose @implements functions are checked, in place of the wings' "
-        "(name a wing as well to check both).",
-    ),
-]
-Examples = Annotated[int, typer.Option(min=0, help="Random inputs after the hostile ones.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of the random inputs and of the search.")]
-Sweep = Annotated[
-    bool, typer.Option("--sweep", help="Also every batch of 1 to 33 tokens at served hidden sizes.")
-]
-Workers = Annotated[int, typer.Option(min=0, help="Processes; 0: a core each.")]
-Json = Annotated[str | None, typer.Option("--json", metavar="[FILE]", help=console.JSON_HELP)]
-
 
 @app.callback()
 def _commands() -> None:
@@ -62,25 +42,48 @@ def _commands() -> None:
 
 @app.command(cls=console.JsonCommand)
 def check(
-    op: Ops = None,
-    wing: Wings = None,
-    dialect: Dialects = None,
-    device: Device = "auto",
-    kernels: File = None,
-    examples: Examples = 100,
-    seed: Seed = 0,
-    sweep: Sweep = False,
-    workers: Workers = 0,
-    json: Json = None,
+    op: opt.Ops = None,
+    dialect: opt.Dialects = None,
+    wing: opt.Wings = None,
+    kernels: opt.File = None,
+    function: opt.Function = None,
+    framework: opt.Framework = None,
+    cu: opt.Cu = None,
+    ptx: opt.Ptx = None,
+    entry: opt.Entry = None,
+    grid: opt.Grid = None,
+    block: opt.Block = None,
+    args: opt.Args = None,
+    shared: opt.Shared = None,
+    cooperative: opt.Cooperative = False,
+    dtype: opt.Dtypes = None,
+    out_dtype: opt.OutDtypes = None,
+    option: opt.Options = None,
+    multiple: opt.Multiples = None,
+    aligned: opt.Aligned = False,
+    define: opt.Defines = None,
+    include: opt.Includes = None,
+    arch: opt.Arch = "sm_80",
+    fmad: opt.Fmad = True,
+    fast_math: opt.FastMath = False,
+    device: opt.Device = "auto",
+    examples: opt.Examples = 100,
+    seed: opt.Seed = 0,
+    sweep: opt.Sweep = False,
+    workers: opt.Workers = 0,
+    json: opt.Json = None,
 ) -> None:
-    """Differential tests: every registered kernel against the oracle, bit for bit.
+    """Differential tests of kernels against the oracle, bit for bit: all of ours, or yours.
 
-    A wrong kernel is shown with the smallest input on which it is wrong and the reason in words.
+    Yours: --cu or --ptx with a grid, a block and an argument list; --kernels with a Python file; or
+    --function of such a file. No GPU is needed. A wrong kernel is shown with the smallest input on
+    which it is wrong and the reason in words.
     """
+    given = dict(locals())
     with console.user_errors():
         if json not in (None, console.STDOUT):
             console.check_writable(Path(str(json)))
-        results = _run(op, wing, dialect, device, kernels, examples, seed, sweep, workers)
+        results = _run(given)
     if json is not None:
         with console.user_errors():
             console.write_json(as_json(results, examples, seed), json)
@@ -90,48 +93,48 @@ def check(
         raise typer.Exit(console.FAILED)
 
 
-def _run(
-    op: list[str] | None,
-    wing: list[str] | None,
-    dialect: list[str] | None,
-    device: str,
-    file: Path | None,
-    examples: int,
-    seed: int,
-    sweep: bool,
-    workers: int,
-) -> list[CheckResult]:
-    import reference
-    from quantassay import devices, loading
+def _run(given: Mapping[str, Any]) -> list[CheckResult]:
+    """given: the options of `check` by name."""
+    from quantassay import devices
+    from quantassay.engine import run_checks
+    from quantassay.foreign.command import described
     from quantassay.parallel import run_parallel
 
-    devices.choose(device)
-    own = None
-    if file is not None:
-        own = loading.load_file(file)
-    others = set(wing or ()) - {kernel.wing for kernel in own or ()}
-    if file is None or others:
-        loading.load_wings(others)
-        own = None if file is None else reference.kernels()
+    devices.choose(given["device"])
+    one = described(given)
+    options = {name: given[name] for name in ("examples", "seed", "sweep")}
     with console.progress() as bar:
         task = bar.add_task("check", total=None)
 
         def step(label: str, done: int, total: int) -> None:
             bar.update(task, description=label, completed=done, total=total)
 
+        if one is not None:
+            place = given["device"] if given["function"] else "emulator"
+            return run_checks(kernels=[one], device=place, on_progress=step, **options)
+        filters = [given[name] for name in ("op", "wing", "dialect")]
         return run_parallel(
-            op,
-            wing,
-            dialect,
-            device=device,
-            examples=examples,
-            seed=seed,
-            sweep=sweep,
-            kernels=own,
-            file=file,
-            count=workers,
+            *filters,
+            device=given["device"],
+            kernels=_loaded(given["kernels"], given["wing"]),
+            file=given["kernels"],
+            count=given["workers"],
             on_progress=step,
+            **options,
         )
+
+
+def _loaded(file: Path | None, wings: list[str] | None) -> list[Kernel] | None:
+    """The file's kernels, and those of wings that are named beside it; None: the registered."""
+    import reference
+    from quantassay import loading
+
+    own = None if file is None else loading.load_file(file)
+    others = set(wings or ()) - {kernel.wing for kernel in own or ()}
+    if file is None or others:
+        loading.load_wings(others)
+        return None if file is None else reference.kernels()
+    return own
 
 
 def as_json(results: list[CheckResult], examples: int, seed: int) -> dict[str, Any]:
@@ -152,11 +155,12 @@ def show(results: list[CheckResult]) -> None:
     """The table, then every failure, the same one in several dialects once."""
     out = console.console()
     table = Table("op", "kernel", "dialect", box=None, pad_edge=False)
-    for heading in ("cases", "elements", "mismatches", "seconds"):
+    extra = ("allowed",) if any(one.approximate for one in results) else ()
+    for heading in ("cases", "elements", "mismatches", *extra, "seconds"):
         table.add_column(heading, justify="right")
     table.add_column("")
     for one in results:
-        numbers = (one.cases, one.elements, one.mismatches)
+        numbers = (one.cases, one.elements, one.mismatches, *(one.allowed for _ in extra))
         counts = [f"{number:,}" for number in numbers]
         verdict = "ok" if one.passed else "WRONG"
         table.add_row(one.op, one.label, one.dialect, *counts, f"{one.seconds:.1f}", verdict)
@@ -166,6 +170,8 @@ def show(results: list[CheckResult]) -> None:
         out.print(f"\n{one.op} {one.label}, dialect {dialects}: WRONG")
         for example in one.counterexamples:
             out.print(f"smallest input: {example}")
+    for text in dict.fromkeys(text for one in results for text in one.notes):
+        out.print(f"note: {text}")
     wrong = sum(not one.passed for one in results)
     verdict = f"{wrong} of {len(results)} checks failed" if wrong else "no mismatch"
     elements = sum(one.elements for one in results)
@@ -185,7 +191,7 @@ def _failures(results: list[CheckResult]) -> list[list[CheckResult]]:
 
 
 @app.command(cls=console.JsonCommand)
-def doctor(json: Json = None) -> None:
+def doctor(json: opt.Json = None) -> None:
     """What this machine has: Python, packages, compilers, disassembler, GPU, model, cache."""
     from quantassay.doctor import examine
 
@@ -206,8 +212,9 @@ def doctor(json: Json = None) -> None:
 
 
 app.command()(report)
+app.command(cls=console.JsonCommand)(identify)
 
 
 def main() -> None:
     """The entry point of `quantassay` and of `python -m quantassay`."""
-    app()
+    sys.exit(console.run(app))

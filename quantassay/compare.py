@@ -2,8 +2,10 @@
 
 Contract: outputs are equal when there are as many as declared, each of the declared dtype and
 shape, written in full, with the same bytes. NaN equals NaN only with the same bits, and +0 is not
--0. A `Mismatch` holds how many elements differ, the first indices, both values with their bits,
-and the input elements that made them.
+-0. Where the dialect's own code divides approximately, a result inside the allowed set
+(reference/approximate.py) is no mismatch either; `deviating` counts those that differ from the
+oracle's bits. A `Mismatch` holds how many elements differ, the first indices, both values with
+their bits, and the input elements that made them.
 """
 
 from __future__ import annotations
@@ -18,21 +20,25 @@ from numpy.typing import NDArray
 
 from quantassay.provenance import provenance
 from quantassay.values import bits, place, show
+from reference.approximate import Bounds, inside
 from reference.numerics import dtype_name
 from reference.op import Op
 
 Array = NDArray[Any]
+Allowed = Sequence[Bounds | None]  # per output; () = only the oracle's bits
 SHOWN = 6  # differing elements that a mismatch lists
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One differing element: where, both values as "value (0xbits)", the inputs behind it."""
+    """One differing element: where, both values as "value (0xbits)", the inputs behind it, and the
+    range of allowed results where there is one."""
 
     index: tuple[int, ...]
     got: str
     expected: str
     source: tuple[str, ...]
+    allowed: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,8 @@ class Mismatch:
         lines = [self.headline()]
         for one in self.differences:
             where = place(self.output, one.index)
-            lines.append(f"  {where}: got {one.got}, expected {one.expected}")
+            also = f", allowed {one.allowed}" if one.allowed else ""
+            lines.append(f"  {where}: got {one.got}, expected {one.expected}{also}")
         if self.differences:
             lines += [f"    from {line}" for line in self.differences[0].source]
         return "\n".join(lines)
@@ -98,6 +105,7 @@ class Mismatch:
                     "got": one.got,
                     "expected": one.expected,
                     "source": list(one.source),
+                    "allowed": one.allowed,
                 }
                 for one in self.differences
             ],
@@ -110,11 +118,13 @@ def compare(
     options: Mapping[str, str],
     got: Sequence[Any],
     expected: Sequence[Array],
+    bounds: Allowed = (),
 ) -> Mismatch | None:
-    """None where every output equals the oracle's byte for byte.
+    """None where every output equals the oracle's byte for byte, or lies in its bounds.
 
-    inputs: the op's arrays by name; got, expected: one NumPy array per declared output. An array
-    of the emulator's memory must be written in full even where its bytes happen to be right.
+    inputs: the op's arrays by name; got, expected: one NumPy array per declared output; bounds:
+    (lowest, highest) allowed per output, or None. An array of the emulator's memory must be written
+    in full even where its bytes happen to be right.
     """
     names = op.output_names()
     sizes = {name: want.size for name, want in zip(names, expected, strict=True)}
@@ -125,15 +135,17 @@ def compare(
         problem = _form(have, want)
         if problem:
             return _whole(name, sizes, problem)
+    ranges = dict(zip(names, bounds or (None,) * len(names), strict=True))
     masks = {
-        name: differing(have, want) for name, have, want in zip(names, got, expected, strict=True)
+        name: differing(have, want) & ~_inside(have, ranges[name])
+        for name, have, want in zip(names, got, expected, strict=True)
     }
     unwritten = {name: _unwritten(have) for name, have in zip(names, got, strict=True)}
     wrong = {name: masks[name] | unwritten[name] for name in names}
     counts = {name: (int(wrong[name].sum()), sizes[name]) for name in names}
     for name, have, want in zip(names, got, expected, strict=True):
         if counts[name][0]:
-            shown = _differences(op, inputs, name, wrong[name], have, expected)
+            shown = _differences(op, inputs, name, wrong[name], have, expected, ranges[name])
             missing = int(unwritten[name].sum())
             problem = ""
             if missing:
@@ -154,6 +166,19 @@ def compare(
 def differing(got: Array, expected: Array) -> NDArray[np.bool_]:
     """True where the bytes differ. Both arrays have one dtype and shape."""
     return np.asarray(bits(got) != bits(expected))
+
+
+def deviating(got: Sequence[Array], expected: Sequence[Array], bounds: Allowed) -> int:
+    """Elements that lie in their bounds with other bits than the oracle's."""
+    return sum(
+        int((differing(have, want) & _inside(have, one)).sum())
+        for have, want, one in zip(got, expected, bounds, strict=True)
+        if one is not None
+    )
+
+
+def _inside(got: Array, bounds: Bounds | None) -> NDArray[np.bool_]:
+    return np.zeros(got.shape, dtype=bool) if bounds is None else inside(got, bounds)
 
 
 def both_nan(got: Array, expected: Array) -> NDArray[np.bool_]:
@@ -198,13 +223,16 @@ def _differences(
     wrong: NDArray[np.bool_],
     got: Array,
     expected: Sequence[Array],
+    bounds: Bounds | None,
 ) -> tuple[Difference, ...]:
     results = dict(zip(op.output_names(), expected, strict=True))
     shown: list[Difference] = []
     for found in np.argwhere(wrong)[:SHOWN]:
         index = tuple(int(i) for i in found)
         source = provenance(op, inputs, results, name, index) if not shown else ()
-        shown.append(Difference(index, show(got[index]), show(results[name][index]), tuple(source)))
+        values = show(got[index]), show(results[name][index])
+        allowed = f"{show(bounds[0][index])} to {show(bounds[1][index])}" if bounds else ""
+        shown.append(Difference(index, *values, tuple(source), allowed))
     return tuple(shown)
 
 

@@ -25,6 +25,8 @@ from reference.storage import replace
 
 STDOUT = "-"  # what a bare --json stands for
 FAILED, BAD_USAGE = 1, 2  # exit statuses
+# ClickException: Typer has a Click of its own in newer versions and shows its errors' base nowhere.
+COMMAND_LINE_ERROR: Any = typer.BadParameter.__mro__[2]
 PLAIN_WIDTH = 140  # columns where there is no terminal to ask
 JSON_HELP = "Machine-readable results to stdout, or to FILE (replaced in one step)."
 
@@ -60,6 +62,23 @@ def user_errors() -> Iterator[None]:
     except (UsageError, OSError) as error:
         typer.echo(f"quantassay: {error}", err=True)
         raise typer.Exit(BAD_USAGE) from None
+
+
+def run(app: typer.Typer, words: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status. Bad words are one line, as other errors."""
+    command = typer.main.get_command(app)
+    try:
+        given = None if words is None else list(words)
+        return int(command.main(given, prog_name="quantassay", standalone_mode=False) or 0)
+    except COMMAND_LINE_ERROR as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+        else:
+            typer.echo(f"quantassay: {' '.join(error.format_message().split())}", err=True)
+        return BAD_USAGE
+    except typer.Abort:
+        typer.echo("quantassay: interrupted", err=True)
+        return FAILED
 
 
 @contextmanager

@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from quantassay import devices
+from quantassay import devices, notes
 from quantassay.calling import Calling
 from quantassay.cases import Case, cases, planned
 from quantassay.diagnosis.diagnose import Evidence
 from quantassay.errors import UsageError
 from quantassay.results import CheckResult, Counterexample
 from quantassay.running import Outcome, outcome
+from reference.arguments import check_int, check_kind, check_list, check_names
 from reference.op import OPS, Kernel, get_op
 from reference.op import kernels as registered
 
@@ -48,15 +49,21 @@ def check_kernel(
     Raises UsageError (a ValueError) for a dialect that the kernel does not name, a registration
     that contradicts the function's signature, or a device that is unknown or not usable.
     """
+    check_kind("kernel", kernel, Kernel, "a Kernel")
+    _check_amounts(examples, seed, sweep)
     calling, place = Calling(kernel, get_op(kernel.op), dialect), devices.choose(device)
-    start, tally = time.perf_counter(), _Tally()
+    start, tally, texts = time.perf_counter(), _Tally(), dict.fromkeys(calling.conditions)
 
     def run(case: Case) -> Outcome:
         inputs = calling.op.build(case.recipe)
-        return outcome(calling, inputs, case.keywords(), place, shift=case.shift, order=case.order)
+        shift, order = case.shift, case.order
+        with notes.collected() as noted:
+            found = outcome(calling, inputs, case.keywords(), place, shift=shift, order=order)
+        texts.update(noted)
+        return found
 
     lost = devices.lost(place)
-    allowed = calling.allowed
+    allowed = calling.narrowed
     for case in cases(
         calling.op, dialect, examples=examples, seed=seed, sweep=sweep, allowed=allowed
     ):
@@ -83,6 +90,8 @@ def check_kernel(
         counterexample=example,
         error=example.words if example is not None and example.mismatch is None else None,
         others=shown[1:],
+        allowed=tally.allowed,
+        notes=tuple(texts),
     )
 
 
@@ -124,6 +133,7 @@ def run_checks(
 
     None filters nothing. Raises UsageError where a name is unknown or nothing is left.
     """
+    _check_amounts(examples, seed, sweep)
     chosen = select(ops, wings, dialects, kernels)
     devices.choose(device)
     totals = [planned(get_op(kernel.op), examples, sweep) for kernel, _ in chosen]
@@ -154,6 +164,11 @@ def select(
 
     Raises UsageError for an unknown name, listing the known ones, and where nothing is left.
     """
+    if kernels is not None:
+        check_list("kernels", kernels, Kernel, "a Kernel")
+    for name, names in (("ops", ops), ("wings", wings), ("dialects", dialects)):
+        if names is not None:
+            check_names(name, names)
     pool = list(registered() if kernels is None else kernels)
     _known("op", ops, OPS)
     _known("dialect", dialects, {d for op in OPS.values() for d in op.options.get("dialect", ())})
@@ -174,6 +189,12 @@ def select(
     return chosen
 
 
+def _check_amounts(examples: int, seed: int, sweep: bool) -> None:
+    check_int("examples", examples, 0)
+    check_int("seed", seed, 0)
+    check_kind("sweep", sweep, bool, "True or False")
+
+
 def _known(what: str, names: Sequence[str] | None, allowed: Iterable[str]) -> None:
     listed = sorted(allowed)
     for name in names or ():
@@ -192,6 +213,7 @@ class _Tally:
     cases: int = 0
     elements: int = 0
     mismatches: int = 0
+    allowed: int = 0
     failures: int = 0
     first: dict[str, tuple[Case, Outcome]] = field(default_factory=dict)
     since: float = 0.0
@@ -202,6 +224,7 @@ class _Tally:
         self.cases += 1
         self.elements += found.elements
         self.mismatches += found.wrong
+        self.allowed += found.allowed
         if found.failed:
             self.failures += 1
             self.since = self.since or time.perf_counter()

@@ -49,7 +49,7 @@ def explain(
             return way in seen[case].ways
 
         start, _ = first[way]
-        case = smallest(op, dialect, start, fails, seed=seed, allowed=calling.allowed)
+        case = smallest(op, dialect, start, fails, seed=seed, allowed=calling.narrowed)
         found.append(_example(calling, device, case, seen[case], way, evidence))
     return tuple(found)
 

@@ -23,9 +23,16 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from quantassay.loading import load_wings
+from reference.arguments import check_int, check_kind, check_text
 from reference.numerics import dtype_name
 from reference.op import as_tuple, get_op, kernels
-from reference.validate import check_array, check_out_dtype
+from reference.validate import (
+    FLOATS,
+    check_array,
+    check_out_dtype,
+    check_positive,
+    check_vector,
+)
 
 ORACLE = "oracle"
 GRANULARITIES = ("per-tensor", "per-channel", "per-group")  # of weights
@@ -39,7 +46,8 @@ def implementation(op: str, wing: str) -> Callable[..., Any]:
 
     Raises ValueError for a wing without this op.
     """
-    if wing == ORACLE:
+    check_text("op", op)
+    if check_text("wing", wing) == ORACLE:
         return get_op(op).oracle
     load_wings([wing] if wing in ("cupy", "numba") else ())
     found = {kernel.variant: kernel.function for kernel in kernels(op=op, wing=wing)}
@@ -56,8 +64,10 @@ def quantize_weight(
 
     Scales are fp32 (N,) per-channel, (1,) per-tensor, (N, K / group_size) per-group.
     """
+    check_text("wing", wing)
     _choice("granularity", granularity, GRANULARITIES)
     _group_size(group_size, granularity == "per-group", "granularity")
+    check_array("weight", weight, FLOATS, 2)
     if granularity == "per-group":
         made = implementation("int8.quantize_per_group", wing)(weight, group_size, dialect=dialect)
     else:
@@ -73,6 +83,8 @@ def _choice(name: str, got: Any, allowed: tuple[str, ...]) -> None:
 
 
 def _group_size(group_size: int | None, wanted: bool, where: str) -> None:
+    if group_size is not None:
+        check_int("group_size", group_size, 1)
     if wanted and group_size is None:
         raise ValueError(f"group_size: got None; allowed with {where} per-group: an integer >= 1")
     if not wanted and group_size is not None:
@@ -98,6 +110,12 @@ class _Layer(ABC):
             check_out_dtype(out_dtype)
         rank = len(getattr(w_scales, "shape", ()))
         check_array("w_scales", w_scales, ("fp32",), 2 if rank == 2 else 1)
+        if rank < 2:
+            rows = int(w_codes.shape[0])
+            check_vector("w_scales", w_scales, {1: "per-tensor", rows: "one per row of w_codes"})
+        check_text("wing", wing)
+        if bias is not None:
+            check_vector("bias", bias, {int(w_codes.shape[0]): "N, one per row of w_codes"})
         self.w_codes, self.w_scales, self.bias = w_codes, w_scales, bias
         self.dialect, self.wing, self.out_dtype = dialect, wing, out_dtype
 
@@ -108,9 +126,16 @@ class _Layer(ABC):
 
     def __call__(self, x: Any) -> Any:
         """x: fp32, fp16 or bf16 (..., K). Returns (..., N) in `out_dtype`, or x's dtype."""
-        if len(getattr(x, "shape", ())) < 1:
+        shape = tuple(getattr(x, "shape", ()))
+        if len(shape) < 1:
             raise ValueError("x: got no axis; allowed: an array (..., K)")
-        lead = tuple(x.shape[:-1])
+        check_array("x", x, FLOATS, len(shape))
+        if shape[-1] != self.w_codes.shape[1]:
+            raise ValueError(
+                f"x: got K = {shape[-1]} (its last axis); allowed: {self.w_codes.shape[1]}, the K "
+                "of w_codes"
+            )
+        lead = shape[:-1]
         out = self._apply(x.reshape(-1, x.shape[-1]))
         return out.reshape(*lead, out.shape[-1])
 
@@ -167,6 +192,7 @@ class DynamicQuantLinear(_Layer):
             )
         if activations == "per-group" and not symmetric:
             raise ValueError("symmetric: got False; allowed with activations per-group: True")
+        check_kind("symmetric", symmetric, bool, "True or False")
         self.activations, self.symmetric = activations, symmetric
 
     @classmethod
@@ -230,6 +256,12 @@ class StaticQuantLinear(_Layer):
             raise ValueError(
                 f"w_scales: got shape {w_scales.shape}; allowed with a static scale of x: (N,) "
                 "or (1,)"
+            )
+        check_vector("x_scale", x_scale, {1: "per-tensor"})
+        check_positive("x_scale", x_scale)
+        if zero_point is not None and check_array("zero_point", zero_point, ("s32",), 1) != (1,):
+            raise ValueError(
+                f"zero_point: got {zero_point.shape[0]} elements; allowed: 1 (per-tensor)"
             )
         self.x_scale, self.zero_point = x_scale, zero_point
 

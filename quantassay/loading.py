@@ -15,6 +15,7 @@ import sys
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 
 from quantassay.errors import LoadError
 from reference.op import Kernel, kernels
@@ -45,8 +46,27 @@ def load_wings(names: Iterable[str] = ()) -> None:
 def load_file(path: Path) -> list[Kernel]:
     """Runs a Python file; returns the kernels that it registered.
 
-    Raises LoadError for a file that is not there, fails, or registers nothing. The file's folder is
-    importable while it loads.
+    Triton's and Numba's launches in it run in the emulator on NumPy arrays. Raises LoadError as
+    `run_file` does, and for a file that registers nothing.
+    """
+    from quantassay.frameworks import functions
+
+    before = set(map(id, kernels()))
+    functions.run_file(path)
+    found = [functions.launching(kernel) for kernel in kernels() if id(kernel) not in before]
+    if not found:
+        raise LoadError(
+            f"--kernels: {path} registers no kernel; decorate a function with "
+            "@quantassay.implements(op, wing=...), or name one with --function"
+        )
+    return found
+
+
+def run_file(path: Path) -> ModuleType:
+    """Runs a Python file as a module of its own; returns the module.
+
+    Raises LoadError for a file that is not there or fails. The file's folder is importable while it
+    loads.
     """
     if not path.is_file():
         raise LoadError(f"--kernels: {path} is not a file")
@@ -55,7 +75,6 @@ def load_file(path: Path) -> list[Kernel]:
     spec = importlib.util.spec_from_file_location(unique, where)
     if spec is None or spec.loader is None:
         raise LoadError(f"--kernels: {path} is not a Python file (its name must end in .py)")
-    before = set(map(id, kernels()))
     module = importlib.util.module_from_spec(spec)
     sys.modules[unique] = module
     sys.path.append(str(where.parent))
@@ -66,13 +85,7 @@ def load_file(path: Path) -> list[Kernel]:
         raise LoadError(f"--kernels: {path} fails: {_last(error, where)}") from error
     finally:
         sys.path.remove(str(where.parent))
-    found = [kernel for kernel in kernels() if id(kernel) not in before]
-    if not found:
-        raise LoadError(
-            f"--kernels: {path} registers no kernel; decorate a function with "
-            "@quantassay.implements(op, wing=...)"
-        )
-    return found
+    return module
 
 
 def _last(error: BaseException, file: Path | None = None) -> str:
@@ -82,4 +95,4 @@ def _last(error: BaseException, file: Path | None = None) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if file is not None and frame.filename == str(file)]
     line = f" (line {own[-1].lineno})" if own else ""
-    return f"{type(error).__name__}: {error}{line}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{line}"

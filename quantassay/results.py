@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from reference import approximate
+
 
 @dataclass(frozen=True)
 class Counterexample:
@@ -20,7 +22,8 @@ class Counterexample:
 
     def __str__(self) -> str:
         evidence = f"\n  ({self.evidence})" if self.evidence else ""
-        return f"{self.case}\n{self.words}\nreason: {self.reason}{evidence}"
+        words = "" if self.reason.startswith(self.words) else f"{self.words}\n"
+        return f"{self.case}\n{words}reason: {self.reason}{evidence}"
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,9 @@ class CheckResult:
     elements: outputs compared; mismatches: those that differ (all of a case's where the kernel
     raised). error: what the kernel raised on the smallest failing input, if it raised there.
     others: counterexamples of further ways in which it fails (wrong values beside a race, say).
+    allowed: outputs that differ from the oracle's bits and are right all the same, inside the set
+    that the dialect's own approximate division allows (reference/approximate.py). notes: what the
+    runs left open, such as approximate instructions, in words.
     """
 
     op: str
@@ -44,10 +50,17 @@ class CheckResult:
     counterexample: Counterexample | None = None
     error: str | None = None
     others: tuple[Counterexample, ...] = ()
+    allowed: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
         return self.counterexample is None
+
+    @property
+    def approximate(self) -> bool:
+        """Whether the dialect allows more than the oracle's bits, or some were let pass."""
+        return self.allowed > 0 or approximate.concerns(self.op, self.dialect)
 
     @property
     def counterexamples(self) -> tuple[Counterexample, ...]:

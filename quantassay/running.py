@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from quantassay import devices
 from quantassay.calling import Calling, fault
-from quantassay.compare import Mismatch, compare, differing
+from quantassay.compare import Mismatch, compare, deviating, differing
 from quantassay.diagnosis.diagnose import Evidence
 from quantassay.values import place, show
+from reference import approximate
 from reference.op import as_tuple
 
 Array = NDArray[Any]
@@ -31,7 +32,8 @@ class Outcome:
 
     elements: outputs compared. error: what the kernel raised, or did to its inputs, in words, and
     kind: the exception's type or "modified input"; fault: the kind of the emulator's finding
-    ("RACE") if that is what it raised.
+    ("RACE") if that is what it raised. allowed: outputs that differ from the oracle's bits inside
+    the set that the dialect's approximate division allows.
     """
 
     elements: int
@@ -40,6 +42,7 @@ class Outcome:
     kind: str = ""
     fault: str = ""
     evidence: Evidence | None = None
+    allowed: int = 0
 
     @property
     def failed(self) -> bool:
@@ -95,11 +98,13 @@ def outcome(
     changed = _changed(inputs, sent)
     if changed:
         return Outcome(elements, error=changed, kind="modified input")
-    mismatch = compare(op, inputs, options, got, wanted)
-    comparable = mismatch is None or mismatch.differences
+    bounds = approximate.allowed(op.name, inputs, options)
+    mismatch = compare(op, inputs, options, got, wanted, bounds)
+    comparable = mismatch is None or bool(mismatch.differences)
     kept = comparable and elements <= EVIDENCE_ELEMENTS
-    evidence = Evidence(inputs, options, got, wanted) if kept else None
-    return Outcome(elements, mismatch, evidence=evidence)
+    evidence = Evidence(inputs, options, got, wanted, bounds) if kept else None
+    allowed = deviating(got, wanted, bounds) if bounds and comparable else 0
+    return Outcome(elements, mismatch, evidence=evidence, allowed=allowed)
 
 
 def send(

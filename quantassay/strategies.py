@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, Phase, configuration, find, settings
 from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
 
-from quantassay.cases import SEEDS, Case, dtypes_of, largest, options_of
+from quantassay.cases import SEEDS, Case, dtypes_of, fitted, largest, options_of
 from reference.op import Op, Recipe, recipe
 
 Fails = Callable[[Case], bool]
@@ -44,9 +44,10 @@ def case_strategy(
         _case,
         sizes=st.tuples(*(st.tuples(st.just(s), st.integers(1, n)) for s, n in bounds.items())),
         kind=st.sampled_from(op.kinds_in(dialect)),
-        dtype=st.sampled_from(dtypes_of(op, dialect)),
+        dtype=st.sampled_from(dtypes_of(op, dialect, allowed)),
         options=st.sampled_from(options_of(op, dialect, allowed)),
         seed=st.integers(0, SEEDS - 1),
+        allowed=st.just(allowed),
     )
 
 
@@ -56,8 +57,9 @@ def _case(
     dtype: str,
     options: tuple[tuple[str, str], ...],
     seed: int,
+    allowed: Mapping[str, Sequence[str]] | None,
 ) -> Case:
-    return Case(recipe(kind, seed=seed, dtype=dtype, **dict(sizes)), options)
+    return Case(fitted(recipe(kind, seed=seed, dtype=dtype, **dict(sizes)), allowed), options)
 
 
 def smallest(
@@ -74,11 +76,11 @@ def smallest(
     Tiny inputs of every kind come first. If none fails, Hypothesis searches and shrinks below the
     failing case's sizes. A greedy descent follows, for bugs that random draws miss.
     """
-    tiny = next((case for case in _tiny(op, dialect, failing) if fails(case)), None)
+    tiny = next((case for case in _tiny(op, dialect, failing, allowed) if fails(case)), None)
     if tiny is None:
         tiny = _search(op, dialect, failing, _Budget(fails), seed, allowed)
     best = min((failing, tiny), key=lambda case: size(op, case))
-    return _descend(op, dialect, best, _Budget(fails))
+    return _descend(op, dialect, best, _Budget(fails), allowed)
 
 
 def size(op: Op, case: Case) -> tuple[Any, ...]:
@@ -92,18 +94,26 @@ def size(op: Op, case: Case) -> tuple[Any, ...]:
         sum(sizes),
         op.dtypes.index(made.dtype),
         options.index(chosen) if chosen else 0,
-        op.kinds.index(made.kind),
+        _rank(op, made.kind),
         case.shift,
         made.seed,
     )
 
 
-def _tiny(op: Op, dialect: str, failing: Case) -> Iterator[Case]:
+def _rank(op: Op, kind: str) -> int:
+    """The simpler kinds first; last those that only some dialects meet (cases._beside)."""
+    return op.kinds.index(kind) if kind in op.kinds else len(op.kinds)
+
+
+def _tiny(
+    op: Op, dialect: str, failing: Case, allowed: Mapping[str, Sequence[str]] | None
+) -> Iterator[Case]:
     """Inputs of one element and of two a side, of every kind, with the failing case's options."""
-    dtypes = dict.fromkeys((dtypes_of(op, dialect)[0], failing.recipe.dtype))
+    dtypes = dict.fromkeys((dtypes_of(op, dialect, allowed)[0], failing.recipe.dtype))
     kinds = dict.fromkeys((failing.recipe.kind, *op.kinds_in(dialect)))
     for side, dtype, kind, seed in product((1, 2), dtypes, kinds, range(3)):
         made = recipe(kind, seed=seed, dtype=dtype, **dict.fromkeys(op.dims, side))
+        made = fitted(made, allowed)
         if Case(made, failing.options) != failing:
             yield Case(made, failing.options)
 
@@ -149,11 +159,17 @@ def _search(
             configuration.set_hypothesis_home_dir(None)
 
 
-def _descend(op: Op, dialect: str, case: Case, budget: _Budget) -> Case:
+def _descend(
+    op: Op,
+    dialect: str,
+    case: Case,
+    budget: _Budget,
+    allowed: Mapping[str, Sequence[str]] | None,
+) -> Case:
     """Takes any simpler neighbour that still fails, until there is none."""
     while True:
         for candidate in _simpler(op, dialect, case.recipe):
-            smaller = Case(candidate, case.options)
+            smaller = Case(fitted(candidate, allowed), case.options)
             if size(op, smaller) < size(op, case) and budget(smaller):
                 case = smaller
                 break
@@ -170,7 +186,7 @@ def _simpler(op: Op, dialect: str, made: Recipe) -> list[Recipe]:
             for seed in dict.fromkeys((made.seed, *range(SPARE_SEEDS))):
                 smaller = {**sizes, symbol: less}
                 found.append(recipe(made.kind, seed=seed, dtype=made.dtype, **smaller))
-    for kind in [one for one in kinds if op.kinds.index(one) < op.kinds.index(made.kind)]:
+    for kind in [one for one in kinds if _rank(op, one) < _rank(op, made.kind)]:
         found.append(recipe(kind, seed=made.seed, dtype=made.dtype, **sizes))
     for seed in sorted({0, 1, made.seed // 2} - {made.seed}):
         found.append(recipe(made.kind, seed=seed, dtype=made.dtype, **sizes))

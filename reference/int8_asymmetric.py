@@ -40,7 +40,9 @@ Static: scales fp32, finite and > 0, and zero points s32 are given, both of one 
 any int32 where the dialect does not clamp them, else -128 to 255, what u8 or s8 codes may have.
 NaN element: the quotient is 0, the code the zero point, clamped. Dequantize: any scales and zero
 points; the difference wraps in int32; one product, then one rounding to out_dtype (overflow gives
-infinity). The same in every dialect.
+infinity).
+
+The other dialects' words and contracts: asymmetric.py.
 
 Sources: vLLM csrc/libtorch_stable/quantization/w8a8/int8/scaled_quant.cu (older trees:
 csrc/quantization/w8a8/int8/scaled_quant.cu), kernels dynamic_scaled_int8_azp_quant_kernel (per
@@ -55,18 +57,14 @@ dequantizes. Jacob et al. 2018, "Quantization and Training of Neural Networks", 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from reference import recipes
 from reference.asymmetric import (
     CODES,
-    FAMILY,
     SPOKEN,
-    ZERO_POINTS,
     Codes,
     ZeroPoints,
     check_asymmetric,
@@ -79,8 +77,15 @@ from reference.asymmetric import (
     quantize_given,
     quantize_rows,
 )
-from reference.dialects import dialect as get_dialect
-from reference.numerics import INT32_MAX, Float32
+from reference.asymmetric_inputs import (
+    LARGE,
+    build_codes,
+    build_groups,
+    build_rows,
+    build_static,
+    build_static_groups,
+)
+from reference.numerics import Float32
 from reference.op import Arg, Op, Recipe, recipe, register
 from reference.validate import FLOATS
 
@@ -93,7 +98,7 @@ def asymmetric_per_token(
     x: fp32, fp16 or bf16 (M, K). Returns codes of code_dtype (M, K), scales fp32 (M,), zero_points
     s32 (M,). Raises TypeError or ValueError naming the argument.
     """
-    return quantize_rows(x, check_asymmetric(x, dialect, code_dtype), code_dtype)
+    return quantize_rows(x, check_asymmetric(x, dialect, code_dtype, "per_token"), code_dtype)
 
 
 def asymmetric_per_channel(
@@ -103,7 +108,8 @@ def asymmetric_per_channel(
 
     w: fp32, fp16 or bf16 (N, K). Returns codes (N, K), scales fp32 (N,), zero_points s32 (N,).
     """
-    return quantize_rows(w, check_asymmetric(w, dialect, code_dtype, "w"), code_dtype)
+    spoken = check_asymmetric(w, dialect, code_dtype, "per_channel", "w")
+    return quantize_rows(w, spoken, code_dtype)
 
 
 def asymmetric_per_tensor(
@@ -113,8 +119,8 @@ def asymmetric_per_tensor(
 
     x: fp32, fp16 or bf16 (M, K). Returns codes (M, K), scales fp32 (1,), zero_points s32 (1,).
     """
-    spoken = check_asymmetric(x, dialect, code_dtype)
-    codes, scales, zero_points = quantize_rows(x.reshape(1, -1), spoken, code_dtype)
+    spoken = check_asymmetric(x, dialect, code_dtype, "per_tensor")
+    codes, scales, zero_points = quantize_rows(x.reshape(1, -1), spoken, code_dtype, True)
     return codes.reshape(x.shape), scales, zero_points
 
 
@@ -181,8 +187,8 @@ def asymmetric_dequantize(
     codes: u8 or s8 (M, K); scales: fp32 (1,) or (M,); zero_points: s32 of the same shape. Returns
     out_dtype (M, K).
     """
-    check_asymmetric_dequantize(codes, scales, zero_points, dialect, out_dtype)
-    return dequantized(codes, scales[:, None], zero_points[:, None], out_dtype)
+    spoken = check_asymmetric_dequantize(codes, scales, zero_points, dialect, out_dtype)
+    return dequantized(codes, scales[:, None], zero_points[:, None], spoken, out_dtype)
 
 
 def asymmetric_dequantize_per_group(
@@ -198,76 +204,10 @@ def asymmetric_dequantize_per_group(
     codes: u8 or s8 (M, K); scales: fp32 (1, Q) or (M, Q); zero_points: s32 of the same shape.
     Returns out_dtype (M, K).
     """
-    check_asymmetric_dequantize_group(codes, scales, zero_points, dialect, out_dtype)
+    spoken = check_asymmetric_dequantize_group(codes, scales, zero_points, dialect, out_dtype)
     groups = codes.reshape(codes.shape[0], scales.shape[1], -1)
     given = scales[:, :, None], zero_points[:, :, None]
-    return dequantized(groups, *given, out_dtype).reshape(codes.shape)
-
-
-# -- inputs ----------------------------------------------------------------------------------------
-
-
-def _zero_points(made: Recipe, shape: tuple[int, ...], ends: tuple[int, ...]) -> ZeroPoints:
-    """s32: one of `ends` or anything between the first and the last of them."""
-    rng = np.random.default_rng([6, made.seed])
-    values = rng.integers(ends[0], ends[-1] + 1, shape)
-    return np.where(rng.random(shape) < 0.5, rng.choice(ends, shape), values).astype(np.int32)
-
-
-def _given(made: Recipe, x: NDArray[Any], S: int) -> tuple[Float32, ZeroPoints]:
-    """Scales near x's own, and zero points that every dialect and code dtype takes; or vLLM's own
-    of rows far from 0, some of them int32's ends.
-    """
-    if made.kind == LARGE:
-        _, own, points = quantize_rows(x, get_dialect("vllm").under(FAMILY), "s8")
-        ends = _zero_points(made, (S,), (-INT32_MAX - 1, INT32_MAX))
-        kept = np.arange(S) % 4 > 0
-        return np.where(own[:S] > 0, own[:S], np.float32(1)), np.where(kept, points[:S], ends)
-    scales = recipes.static_scales(made, x, S)
-    return scales, _zero_points(made, (S,), (ZERO_POINTS[0], -1, 0, 127, 128, ZERO_POINTS[1]))
-
-
-def _static_floats(made: Recipe, rows: int, columns: int) -> NDArray[Any]:
-    made = replace(made, kind="offset") if made.kind == LARGE else made
-    return recipes.floats(made, rows, columns)
-
-
-def _build_rows(name: str, rows: str) -> Callable[[Recipe], dict[str, Any]]:
-    return lambda made: {name: recipes.floats(made, made.dim(rows), made.dim("K"))}
-
-
-def _build_groups(made: Recipe) -> dict[str, Any]:
-    M, Q, G = (made.dim(symbol) for symbol in "MQG")
-    return {"x": recipes.floats(made, M * Q, G).reshape(M, Q * G), "group_size": G}
-
-
-def _build_static(made: Recipe) -> dict[str, Any]:
-    x = _static_floats(made, made.dim("M"), made.dim("K"))
-    scales, zero_points = _given(made, x, len(x) if made.seed % 2 else 1)
-    return {"x": x, "scales": scales, "zero_points": zero_points}
-
-
-def _build_static_groups(made: Recipe) -> dict[str, Any]:
-    M, Q, G = (made.dim(symbol) for symbol in "MQG")
-    x, S = _static_floats(made, M * Q, G), M if made.seed % 2 else 1
-    given = _given(made, x, M * Q)
-    scales, zero_points = (one.reshape(M, Q)[:S].copy() for one in given)
-    return {"x": x.reshape(M, Q * G), "scales": scales, "zero_points": zero_points}
-
-
-def _build_codes(made: Recipe) -> dict[str, Any]:
-    """Codes of either dtype under any scales and zero points, int32's ends among them."""
-    sizes = dict(made.dims)
-    M, Q = sizes["M"], sizes.get("Q")
-    codes = recipes.codes(made, M, sizes["K"] if Q is None else Q * sizes["G"])
-    S = M if made.seed % 2 else 1
-    shape = (S,) if Q is None else (S, Q)
-    ends = (-INT32_MAX - 1, -(1 << 24) - 1, -25628, -128, 0, 128, 255, INT32_MAX)
-    return {
-        "codes": codes.view(np.uint8) if made.seed % 4 < 2 else codes,
-        "scales": recipes.scales(made, S * (Q or 1)).reshape(shape),
-        "zero_points": _zero_points(made, shape, ends),
-    }
+    return dequantized(groups, *given, spoken, out_dtype).reshape(codes.shape)
 
 
 # -- declarations ----------------------------------------------------------------------------------
@@ -275,7 +215,6 @@ def _build_codes(made: Recipe) -> dict[str, Any]:
 _SHAPES = ((1, 1), (3, 7), (2, 16), (5, 129), (33, 40))
 _GROUPS = ((1, 1, 1), (3, 5, 1), (2, 3, 7), (2, 4, 16), (3, 2, 64))
 _CODE_KINDS = recipes.CODE_KINDS + recipes.SCALE_KINDS
-LARGE = "large_zero_points"  # a kind of static quantization, where zero points are not clamped
 
 
 def _hostile(
@@ -320,7 +259,7 @@ def _register(
             contract=contract,
             inputs=inputs,
             outputs=outputs,
-            options={"dialect": SPOKEN, **chosen},
+            options={"dialect": SPOKEN[oracle.__name__.removeprefix("asymmetric_")], **chosen},
             work={"fp32": f"{work}*{'*'.join(dims)}"},
             build=build,
             kinds=kinds,
@@ -356,39 +295,39 @@ _OF_TENSOR = ("tensor_azp_codes", "tensor_azp_scale", "tensor_zero_point")
 # min, max, difference to the scale or product, rounding, sum, clamp: seven operations an element.
 PER_TOKEN = _register(
     asymmetric_per_token, _DYNAMIC.format("row"), (_X,),
-    (_codes_of("M", "K"), *_parameters("M")), _build_rows("x", "M"), 7, ("x",), _NAMES,
+    (_codes_of("M", "K"), *_parameters("M")), build_rows("x", "M"), 7, ("x",), _NAMES,
 )  # fmt: skip
 PER_CHANNEL = _register(
     asymmetric_per_channel, _DYNAMIC.format("output channel"), (Arg("w", ("N", "K"), FLOATS),),
-    (_codes_of("N", "K"), *_parameters("N")), _build_rows("w", "N"), 7,
+    (_codes_of("N", "K"), *_parameters("N")), build_rows("w", "N"), 7,
     ("w",), ("azp_w_codes", "azp_w_scales", "w_zero_points"),
 )  # fmt: skip
 PER_TENSOR = _register(
     asymmetric_per_tensor, _DYNAMIC.format("tensor"), (_X,),
-    (_codes_of("M", "K"), *_parameters(1)), _build_rows("x", "M"), 7, ("x",), _OF_TENSOR,
+    (_codes_of("M", "K"), *_parameters(1)), build_rows("x", "M"), 7, ("x",), _OF_TENSOR,
 )  # fmt: skip
 PER_GROUP = _register(
     asymmetric_per_group, _DYNAMIC.format("row and group of G along K"),
     (_GROUPED, Arg("group_size", (), ("int",), symbol="G")),
-    (_codes_of("M", "Q*G"), *_parameters("M", "Q")), _build_groups, 7,
+    (_codes_of("M", "Q*G"), *_parameters("M", "Q")), build_groups, 7,
     ("x", "group_size"), _IN_GROUPS,
 )  # fmt: skip
 STATIC = _register(
     asymmetric_static, _STATIC.format("one or one per row"), (_X, *_parameters("S")),
-    (_codes_of("M", "K"),), _build_static, 5, ("x", *_OF_TENSOR[1:]), ("static_azp_codes",),
+    (_codes_of("M", "K"),), build_static, 5, ("x", *_OF_TENSOR[1:]), ("static_azp_codes",),
 )  # fmt: skip
 STATIC_PER_GROUP = _register(
     asymmetric_static_per_group, _STATIC.format("one per group, or row and group"),
-    (_GROUPED, *_parameters("S", "Q")), (_codes_of("M", "Q*G"),), _build_static_groups, 5,
+    (_GROUPED, *_parameters("S", "Q")), (_codes_of("M", "Q*G"),), build_static_groups, 5,
     ("x", *_IN_GROUPS[1:]), ("static_group_azp_codes",),
 )  # fmt: skip
 DEQUANTIZE = _register(
     asymmetric_dequantize, _DEQUANTIZE.format("one scale and zero point, or one per row"),
     (_codes_of("M", "K"), *_parameters("S")), (Arg("out", ("M", "K"), FLOATS),),
-    _build_codes, 2, _NAMES, ("azp_dequantized",),
+    build_codes, 2, _NAMES, ("azp_dequantized",),
 )  # fmt: skip
 DEQUANTIZE_PER_GROUP = _register(
     asymmetric_dequantize_per_group, _DEQUANTIZE.format("of its group, or row and group"),
     (_codes_of("M", "Q*G"), *_parameters("S", "Q")), (Arg("out", ("M", "Q*G"), FLOATS),),
-    _build_codes, 2, _IN_GROUPS, ("group_azp_dequantized",),
+    build_codes, 2, _IN_GROUPS, ("group_azp_dequantized",),
 )  # fmt: skip

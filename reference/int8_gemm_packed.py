@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reference import recipes
-from reference.dialects import DIALECTS, Dialect
+from reference.dialects import CORE, Dialect
 from reference.int8_gemm import Codes, hostile_gemm, scaled
 from reference.int8_pack import CHUNK, PANEL, PIECE, pack, unpack
 from reference.numerics import Float32, int_gemm, round_to
@@ -87,7 +87,7 @@ GEMM_PACKED = register(
             Arg("bias", ("8*P",), ("fp32",), optional=True),
         ),
         outputs=(Arg("out", ("M", "8*P"), FLOATS),),
-        options={"dialect": tuple(DIALECTS), "out_dtype": FLOATS},
+        options={"dialect": CORE, "out_dtype": FLOATS},
         work={"int8_tensor": "16*M*P*K", "fp32": "24*M*P"},
         build=_build,
         kinds=KINDS,

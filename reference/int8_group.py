@@ -2,12 +2,13 @@
 
 Contract, for x of fp32, fp16 or bf16 (M, K), K = Q * G; group q of row m is x[m, q*G : (q+1)*G]:
 
-    amax = max(max |x|, floor)                    scale[m, q] = amax / 127
+    amax = max(max |x|, floor)                    scale[m, q] = amax / 127, or ...
     code = clamp(round(x over or times scale))    out = round(float32(code) * scale[m, q])
 
 - A group is a row of int8_quantize.py: in the dialect's words "under group", whose contract for
   -0, zero groups, subnormals, infinities and saturation is that file's. Any G >= 1 that divides K.
-- Rounding: to nearest even (ieee, article_torch), or toward zero, as vLLM's cast to int8_t does:
+- Rounding: to nearest even, away from zero at ties (gguf), or toward zero, as vLLM's cast to
+  int8_t does:
   there the largest element itself gives 126 where amax / (amax / 127) falls short of 127.
 - Floor: "1e-10" raises a smaller amax to float32(1e-10), zero groups too: their scale is 1e-10/127
   and their codes 0. It lies far above float32's subnormals, so that no scale is subnormal.
@@ -29,7 +30,10 @@ vllm/model_executor/layers/quantization/utils/int8_utils.py calls it with eps = 
 torch.iinfo(int8), and holds a Triton fallback of the same formula (NaN aside: tl.max, tl.clamp and
 its cast give no fixed result for it).
 SGLang is not the same: sgl-kernel/csrc/gemm/per_token_group_quant_8bit.cu multiplies by 127/absmax
-and stores absmax * (1/127); its python/sglang/srt/layers/quantization/int8_kernel.py divides.
+and stores absmax * (1/127), which is dialect sglang here; its Triton fallback in
+python/sglang/srt/layers/quantization/int8_kernel.py divides, as vLLM does.
+gguf: Q8_0's groups have 32 elements; the rule here holds for any G. Its stored scale is the fp16
+one, while the codes come from the unrounded.
 """
 
 from __future__ import annotations
@@ -57,7 +61,10 @@ from reference.validate import (
     check_quantize,
 )
 
-SPOKEN = ("ieee", "vllm", "article_torch")
+BASE = ("ieee", "vllm", "article_torch")
+SPOKEN = (  # dynamic; the static and the dequantizing op speak BASE
+    *(*BASE, "sglang", "torchao", "torchao_no_clipping", "compressed_tensors", "gguf"),
+)
 FAMILY = "group"
 
 
@@ -100,14 +107,14 @@ def dequantize_per_group(
 
 def check_quantize_per_group(x: Any, group_size: Any, dialect: str) -> Dialect:
     """x as for int8.quantize_per_token; group_size: an int >= 1 that divides K."""
-    spoken = _spoken(x, dialect)
+    spoken = check_quantize(x, dialect, allowed=SPOKEN).under(FAMILY)
     check_group_size(group_size, int(x.shape[1]))
     return spoken
 
 
 def check_static_per_group(x: Any, scales: Any, dialect: str) -> Dialect:
     """x as above; scales: fp32 (1, Q) or (M, Q), finite and > 0, Q divides K."""
-    spoken = _spoken(x, dialect)
+    spoken = check_quantize(x, dialect, allowed=BASE).under(FAMILY)
     check_group_scales("scales", scales, int(x.shape[0]), int(x.shape[1]), "x")
     check_kept("scales", check_positive("scales", scales), x, spoken)
     return spoken
@@ -115,16 +122,11 @@ def check_static_per_group(x: Any, scales: Any, dialect: str) -> Dialect:
 
 def check_dequantize_per_group(codes: Any, scales: Any, dialect: str, out_dtype: str) -> Dialect:
     """codes: s8 (M, K); scales: fp32 (1, Q) or (M, Q), Q divides K."""
-    check_dialect(dialect, SPOKEN)
+    check_dialect(dialect, BASE)
     rows, depth = check_array("codes", codes, ("s8",), 2)
     check_group_scales("scales", scales, rows, depth, "codes")
     check_out_dtype(out_dtype)
     return get_dialect(dialect)
-
-
-def _spoken(x: Any, dialect: str) -> Dialect:
-    check_dialect(dialect, SPOKEN)
-    return check_quantize(x, dialect).under(FAMILY)
 
 
 def _sizes(made: Recipe) -> tuple[int, int, int]:
@@ -172,7 +174,6 @@ def _hostile() -> tuple[Recipe, ...]:
     )
 
 
-_DIALECT = {"dialect": SPOKEN}
 QUANTIZE = register(
     Op(
         name="int8.quantize_per_group",
@@ -180,7 +181,7 @@ QUANTIZE = register(
         contract="one scale per row and group of G along K: amax/127; codes clamp(round(x scaled))",
         inputs=(Arg("x", ("M", "Q*G"), FLOATS), Arg("group_size", (), ("int",), symbol="G")),
         outputs=(Arg("codes", ("M", "Q*G"), ("s8",)), Arg("scales", ("M", "Q"), ("fp32",))),
-        options=_DIALECT,
+        options={"dialect": SPOKEN},
         work={"fp32": "5*M*Q*G"},
         build=_dynamic,
         kinds=recipes.KINDS,
@@ -198,7 +199,7 @@ STATIC = register(
         contract="codes clamp(round(x scaled)) under given scales, one per group, or row and group",
         inputs=(Arg("x", ("M", "Q*G"), FLOATS), Arg("scales", ("S", "Q"), ("fp32",))),
         outputs=(Arg("codes", ("M", "Q*G"), ("s8",)),),
-        options=_DIALECT,
+        options={"dialect": BASE},
         work={"fp32": "3*M*Q*G"},
         build=_static,
         kinds=recipes.KINDS,
@@ -216,7 +217,7 @@ DEQUANTIZE = register(
         contract="float32(code) * scale of its group, one rounding, then one to out_dtype",
         inputs=(Arg("codes", ("M", "Q*G"), ("s8",)), Arg("scales", ("S", "Q"), ("fp32",))),
         outputs=(Arg("out", ("M", "Q*G"), FLOATS),),
-        options={"dialect": SPOKEN, "out_dtype": FLOATS},
+        options={"dialect": BASE, "out_dtype": FLOATS},
         work={"fp32": "M*Q*G"},
         build=_codes_and_scales,
         kinds=recipes.CODE_KINDS + recipes.SCALE_KINDS,

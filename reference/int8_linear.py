@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reference import recipes
-from reference.dialects import DIALECTS
+from reference.dialects import CORE
 from reference.int8_gemm import OUT, epilogue, gemm, hostile_gemm
 from reference.int8_quantize import quantize_per_token
 from reference.numerics import Float32
@@ -70,7 +70,7 @@ LINEAR = register(
             Arg("bias", ("N",), ("fp32",), optional=True),
         ),
         outputs=(OUT,),
-        options={"dialect": tuple(DIALECTS), "out_dtype": FLOATS},
+        options={"dialect": CORE, "out_dtype": FLOATS},
         work={"int8_tensor": "2*M*N*K", "fp32": "5*M*K+3*M*N"},
         build=_build,
         kinds=recipes.KINDS,

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reference import recipes
-from reference.dialects import DIALECTS
+from reference.dialects import CORE
 from reference.dialects import dialect as get_dialect
 from reference.op import Arg, Op, Recipe, recipe, register
 from reference.validate import check_array
@@ -99,7 +99,7 @@ TRANSPOSE = register(
         contract="out[n, k] = w[k, n]",
         inputs=(Arg("w", ("K", "N"), ("s8",)),),
         outputs=(Arg("out", ("N", "K"), ("s8",)),),
-        options={"dialect": tuple(DIALECTS)},
+        options={"dialect": CORE},
         work={},
         build=_build_transpose,
         kinds=recipes.CODE_KINDS,
@@ -116,7 +116,7 @@ PACK = register(
         contract="8 x 64 pieces of a K-major weight, each 512 bytes in lane order; zeros beyond K",
         inputs=(Arg("w_codes", ("8*P", "K"), ("s8",)),),
         outputs=(Arg("packed", ("P", "(K+63)//64", PIECE), ("s8",)),),
-        options={"dialect": tuple(DIALECTS)},
+        options={"dialect": CORE},
         work={},
         build=_build_pack,
         kinds=recipes.CODE_KINDS,

@@ -27,6 +27,8 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "s32": np.dtype(np.int32),
 }
 NAMES: dict[np.dtype[Any], str] = {dtype: name for name, dtype in DTYPES.items()}
+SMALLEST_NORMAL: dict[str, float] = {"fp32": 2.0**-126, "fp16": 2.0**-14, "bf16": 2.0**-126}
+EPSILON: dict[str, float] = {"fp32": 2.0**-23, "fp16": 2.0**-10, "bf16": 2.0**-7}
 NAN_BITS: dict[str, int] = {"fp32": 0x7FFFFFFF, "fp16": 0x7FFF, "bf16": 0x7FFF}
 
 FLOAT32_EXACT = 1 << 24  # every integer up to here is a float32
@@ -36,7 +38,10 @@ RANGES: dict[str, tuple[int, int]] = {"s8": (-128, 127), "u8": (0, 255)}
 
 def dtype_name(dtype: Any) -> str | None:
     """Our name of a NumPy dtype ("fp16", "s8", ...), or None."""
-    return NAMES.get(np.dtype(dtype))
+    try:
+        return NAMES.get(np.dtype(dtype))
+    except TypeError:  # no dtype at all
+        return None
 
 
 def canonical_nan(values: NDArray[Any]) -> NDArray[Any]:

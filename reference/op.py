@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from reference.arguments import check_kind, check_names, check_text
 from reference.dialects import dialect as get_dialect
 from reference.numerics import DTYPES
 
@@ -167,13 +168,22 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Kernel:
-    """One implementation of one op."""
+    """One implementation of one op.
+
+    dtypes, options: the input dtypes and the values of options that it takes, where it takes not
+    all of the op's: ("fp32",), (("out_dtype", ("fp16",)),). multiples, aligned: its conditions,
+    (("K", 16),) for a K that is a multiple of 16, and inputs that start at a 16-byte boundary.
+    """
 
     op: str
     wing: str
     variant: str
     dialects: tuple[str, ...]
     function: Callable[..., Any] = field(compare=False)
+    dtypes: tuple[str, ...] = ()
+    options: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    multiples: tuple[tuple[str, int], ...] = ()
+    aligned: bool = False
 
     @property
     def label(self) -> str:
@@ -188,31 +198,45 @@ OPS: Mapping[str, Op] = MappingProxyType(_OPS)
 
 def register(op: Op) -> Op:
     """Adds an op to the registry. Raises ValueError if the name is taken."""
+    check_kind("op", op, Op, "an Op")
     if op.name in _OPS:
-        raise ValueError(f"op {op.name!r} is already registered")
+        raise ValueError(f"op: got {op.name!r}, registered already; allowed: a new name")
     _OPS[op.name] = op
     return op
 
 
 def get_op(name: str) -> Op:
     """The op called `name`. Raises ValueError that lists the known ones."""
-    if name not in _OPS:
+    if check_text("op", name) not in _OPS:
         raise ValueError(f"op: got {name!r}; known: {', '.join(sorted(_OPS))}")
     return _OPS[name]
 
 
 def implements(
-    op: str, *, wing: str, variant: str = "", dialects: Sequence[str] | None = None
+    op: str,
+    *,
+    wing: str,
+    variant: str = "",
+    dialects: Sequence[str] | None = None,
+    dtypes: Sequence[str] = (),
 ) -> Callable[[F], F]:
     """Registers the decorated function as a kernel and returns it unchanged.
 
     The function takes the op's inputs in declared order and its options by keyword. `dialects`
-    names those that it speaks (default: all of the op's). Raises ValueError for an unknown op or
-    dialect, and where the same op, wing and variant are registered from two places.
+    names those that it speaks (default: all of the op's), `dtypes` those of its input, where it
+    takes not all of them. Raises ValueError for an unknown op, dialect or dtype, and where the same
+    op, wing and variant are registered from two places.
     """
     declared = get_op(op)
+    check_text("wing", wing)
+    check_text("variant", variant)
+    check_names("dtypes", dtypes)
+    for name in dtypes:
+        if name not in declared.dtypes:
+            allowed = ", ".join(declared.dtypes)
+            raise ValueError(f"dtypes: got {name!r}; allowed for {op}: {allowed}")
     known = declared.options.get("dialect", ())
-    names = tuple(known if dialects is None else dialects)
+    names = check_names("dialects", known if dialects is None else dialects)
     for name in names:
         if name not in known:
             raise ValueError(f"dialects: got {name!r}; allowed for {op}: {', '.join(known)}")
@@ -222,10 +246,16 @@ def implements(
         old = _KERNELS.get(key)
         if old is not None and _origin(old.function) != _origin(function):
             raise ValueError(f"kernel {key} is already registered by {_origin(old.function)}")
-        _KERNELS[key] = Kernel(op, wing, variant, names, function)
+        _KERNELS[key] = Kernel(op, wing, variant, names, function, tuple(dtypes))
         return function
 
     return join
+
+
+def adopt(kernel: Kernel) -> Kernel:
+    """Registers `kernel`, in place of the one of the same op, wing and variant if there is one."""
+    _KERNELS[kernel.op, kernel.wing, kernel.variant] = kernel
+    return kernel
 
 
 def _origin(function: Callable[..., Any]) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reference.numerics import DTYPES, INT32_MAX
+from reference.numerics import DTYPES, INT32_MAX, round_to, to_float32
 
 if TYPE_CHECKING:
     from reference.op import Recipe
@@ -34,10 +34,13 @@ def _normal(rng: np.random.Generator, rows: int, columns: int, dtype: str) -> Fl
 
 
 def _ties(rng: np.random.Generator, rows: int, columns: int, dtype: str) -> Float64:
-    """Quotients k + 1/2 exactly: amax is 127 times a scale with few bits."""
+    """Quotients k + 1/2 exactly: amax is 127 times a scale with few bits. Every eighth is the float
+    below 1/2, which v + 1/2 rounds up to 1.
+    """
     few = (1.0,) if dtype == "bf16" else (1.0, 3.0, 5.0)
     scale = rng.choice(np.array(few), (rows, 1)) * np.exp2(rng.integers(-6, 3, (rows, 1)))
     halves = rng.integers(-127, 127, (rows, columns)) + 0.5
+    halves[:, 3::8] = np.copysign(0.5 - 2.0**-25, halves[:, 3::8])
     halves[np.arange(rows), rng.integers(0, columns, rows)] = rng.choice((-127.0, 127.0), rows)
     return halves * scale
 
@@ -50,6 +53,21 @@ def _near_ties(rng: np.random.Generator, rows: int, columns: int, dtype: str) ->
     x = (rng.integers(-127, 127, (rows, columns)) + 0.5) * scale
     x[np.arange(rows), rng.integers(0, columns, rows)] = amax[:, 0]
     return x
+
+
+def _beside_ties(rng: np.random.Generator, rows: int, columns: int, dtype: str) -> Float64:
+    """Products with 127/amax that lie 1.5 to 4 ulp of that factor beside k + 1/2: a factor that is
+    off by 3 ulp moves some over it that 2 ulp don't.
+    """
+    amax = (rng.uniform(1.0, 2.0, (rows, 1)) * np.exp2(rng.integers(-6, 7, (rows, 1)))).astype(
+        np.float32
+    )
+    factor = np.float32(127) / amax
+    steps = rng.choice((-1.0, 1.0), (rows, columns)) * rng.uniform(1.5, 4.0, (rows, columns))
+    away = 1.0 + steps * (np.spacing(factor) / factor).astype(np.float64)
+    x = (rng.integers(-127, 127, (rows, columns)) + 0.5) / factor.astype(np.float64) * away
+    x[np.arange(rows), rng.integers(0, columns, rows)] = amax[:, 0]
+    return np.asarray(x)
 
 
 def _zeros(rng: np.random.Generator, rows: int, columns: int, dtype: str) -> Float64:
@@ -153,6 +171,15 @@ def _azp_subnormal(rng: np.random.Generator, rows: int, columns: int, dtype: str
     return _with_ends(rng, x, low + steps, low) * _LIMITS[dtype][1]
 
 
+def _azp_tiny(rng: np.random.Generator, rows: int, columns: int, dtype: str) -> Float64:
+    """Scales from a quarter of 2**-23 to four times it, every third within an ulp or so of it."""
+    scale = np.exp2(rng.uniform(-25.0, -21.0, (rows, 1)))
+    scale[::3] = 2.0**-23 * (1 + rng.integers(-2, 3, scale[::3].shape) * 2.0**-23)
+    low = -255 * scale * rng.choice((0.0, 0.3, 1.0), (rows, 1))
+    x = low + 255 * scale * rng.random((rows, columns))
+    return _with_ends(rng, x, low, low + 255 * scale)
+
+
 def _with_ends(rng: np.random.Generator, x: Float64, low: Float64, high: Float64) -> Float64:
     """x with the ends of its rows' ranges in two of its columns, or one end in its only one."""
     rows, columns = np.arange(x.shape[0]), x.shape[1]
@@ -189,8 +216,9 @@ _FLOATS: dict[str, Make] = {
 }
 _AZP = {
     "azp_ties": _azp_ties, "azp_near_ties": _azp_near_ties, "azp_subnormal": _azp_subnormal,
-    "offset": _offset,
+    "azp_tiny": _azp_tiny, "offset": _offset,
 }  # fmt: skip
+_DIVIDED = {"beside_ties": _beside_ties}  # where a dialect's division is approximate
 KINDS = tuple(_FLOATS)
 AZP_KINDS = (*KINDS, *_AZP)  # of asymmetric quantization
 CODE_KINDS = ("normal", "extremes", "saturating", "zeros", "one_hot", "ramp")
@@ -200,7 +228,7 @@ EPILOGUE_KINDS = (*CODE_KINDS, *SCALE_KINDS, "cancel")
 
 def floats(made: Recipe, rows: int, columns: int) -> NDArray[Any]:
     """An array of the recipe's kind and dtype, (rows, columns)."""
-    values = (_FLOATS | _AZP)[made.kind](made.rng(), rows, columns, made.dtype)
+    values = (_FLOATS | _AZP | _DIVIDED)[made.kind](made.rng(), rows, columns, made.dtype)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         return values.astype(np.float32).astype(DTYPES[made.dtype])
 
@@ -258,7 +286,7 @@ def static_scales(made: Recipe, x: NDArray[Any], count: int) -> NDArray[np.float
     """fp32 (count,), count 1 or rows: near x's own amax / 127, so that codes tie and saturate;
     for every fifth seed, and "subnormal" and "huge", from the ends of the range.
 
-    Finite, > 0 and, for fp16, values of fp16, so that every dialect may take them.
+    Finite, > 0 and values of x's dtype, so that every dialect may take them.
     """
     rng = np.random.default_rng(made.seed)
     magnitude = np.abs(x.astype(np.float64))
@@ -269,9 +297,9 @@ def static_scales(made: Recipe, x: NDArray[Any], count: int) -> NDArray[np.float
         ends = np.array([2.0**-149, 1e-45, 2.0**-127, 2.0**-80, 2.0**-64, 2.0**64, 2.0**80, 3e38])
         values = np.where(rng.random(amax.shape) < 0.7, rng.choice(ends, amax.shape), values)
     values = values if count > 1 else values[:1]
-    _, smallest, largest = _LIMITS["fp16" if made.dtype == "fp16" else "fp32"]
+    _, smallest, largest = _LIMITS[made.dtype]
     values = np.clip(values, smallest, largest).astype(np.float32)
-    return values.astype(np.float16).astype(np.float32) if made.dtype == "fp16" else values
+    return to_float32(round_to(values, made.dtype))
 
 
 def cancelling_bias(product: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from reference.dialects import Dialect, dialect
+from reference.dialects import CORE, DIALECTS, Dialect, dialect
 from reference.numerics import RANGES, dtype_name, k_limit
 
 FLOATS = ("fp32", "fp16", "bf16")
@@ -22,7 +22,8 @@ K_MAX = k_limit(RANGES["s8"], RANGES["s8"])
 
 def check_array(name: str, array: Any, dtypes: Sequence[str], rank: int) -> tuple[int, ...]:
     """An array of one of `dtypes`, of this rank, C-contiguous and not empty. Returns its shape."""
-    if not hasattr(array, "dtype") or not hasattr(array, "shape"):
+    parts = (getattr(array, part, None) for part in ("dtype", "shape", "strides"))
+    if any(part is None for part in parts) or not isinstance(array.shape, tuple):
         raise TypeError(f"{name}: got {type(array).__name__}; allowed: a NumPy or CuPy array")
     if dtype_name(array.dtype) not in dtypes:
         raise TypeError(f"{name}: got dtype {array.dtype}; allowed: {', '.join(dtypes)}")
@@ -68,9 +69,14 @@ def check_out_dtype(out_dtype: Any) -> None:
         raise ValueError(f"out_dtype: got {out_dtype!r}; allowed: {', '.join(FLOATS)}")
 
 
-def check_quantize(x: Any, dialect_name: str, name: str = "x") -> Dialect:
-    """x: fp32, fp16 or bf16 (rows, columns), of a dtype that the dialect accepts."""
-    spoken = dialect(dialect_name)
+def check_quantize(
+    x: Any, dialect_name: str, name: str = "x", allowed: Sequence[str] = tuple(DIALECTS)
+) -> Dialect:
+    """x: fp32, fp16 or bf16 (rows, columns), of a dtype that the dialect accepts.
+
+    allowed: the dialects that the op speaks.
+    """
+    spoken = check_dialect(dialect_name, allowed)
     check_array(name, x, FLOATS, 2)
     if dtype_name(x.dtype) not in spoken.inputs:
         raise TypeError(
@@ -80,9 +86,11 @@ def check_quantize(x: Any, dialect_name: str, name: str = "x") -> Dialect:
     return spoken
 
 
-def check_static(x: Any, scales: Any, dialect_name: str) -> Dialect:
+def check_static(
+    x: Any, scales: Any, dialect_name: str, allowed: Sequence[str] = tuple(DIALECTS)
+) -> Dialect:
     """As `check_quantize`, and scales: fp32, one for all or one per row, finite and > 0."""
-    spoken = check_quantize(x, dialect_name)
+    spoken = check_quantize(x, dialect_name, allowed=allowed)
     _check_scales("scales", scales, int(x.shape[0]))
     check_kept("scales", check_positive("scales", scales), x, spoken)
     return spoken
@@ -90,7 +98,7 @@ def check_static(x: Any, scales: Any, dialect_name: str) -> Dialect:
 
 def check_kept(name: str, values: Any, x: Any, spoken: Dialect) -> None:
     """Every element a value of x's dtype, in a dialect that computes in it."""
-    if spoken.arithmetic == "fp32":
+    if spoken.arithmetic != "input":
         return
     inexact = np.argwhere(values.astype(x.dtype).astype(np.float32) != values)
     if inexact.size:
@@ -151,7 +159,7 @@ def check_dequantize(codes: Any, scales: Any, dialect_name: str, out_dtype: str)
     rows, _ = check_array("codes", codes, ("s8",), 2)
     _check_scales("scales", scales, rows)
     check_out_dtype(out_dtype)
-    return dialect(dialect_name)
+    return check_dialect(dialect_name, CORE)
 
 
 def check_gemm(a: Any, b: Any, dialect_name: str, names: tuple[str, str] = ("a", "b")) -> Dialect:
@@ -160,7 +168,7 @@ def check_gemm(a: Any, b: Any, dialect_name: str, names: tuple[str, str] = ("a",
     _, depth = check_array(first, a, ("s8",), 2)
     _, other = check_array(second, b, ("s8",), 2)
     _check_depth(first, depth, second, other)
-    spoken = dialect(dialect_name)
+    spoken = check_dialect(dialect_name, CORE)
     _check_overflow(first, depth, spoken)
     return spoken
 
@@ -189,7 +197,7 @@ def check_epilogue(
     rows, columns = check_array("acc", acc, ("s32",), 2)
     _check_epilogue_vectors(rows, columns, a_scales, b_scales, bias)
     check_out_dtype(out_dtype)
-    return dialect(dialect_name)
+    return check_dialect(dialect_name, CORE)
 
 
 def _check_epilogue_vectors(
@@ -215,7 +223,7 @@ def check_gemm_vectors(
     dialect_name: str,
 ) -> Dialect:
     """K of a, and a_scales: fp32 (M,) or (1,); b_scales: fp32 (N,) or (1,); bias: fp32 (N,)."""
-    spoken = dialect(dialect_name)
+    spoken = check_dialect(dialect_name, CORE)
     _check_overflow("a", depth, spoken)
     _check_epilogue_vectors(rows, columns, a_scales, b_scales, bias)
     return spoken
@@ -230,7 +238,7 @@ def check_gemm_batched(a: Any, b: Any, dialect_name: str) -> Dialect:
             f"b: got {others} matrices (its first axis); allowed: {batch}, as many as a has"
         )
     _check_depth("a", depth, "b", other)
-    spoken = dialect(dialect_name)
+    spoken = check_dialect(dialect_name, CORE)
     _check_overflow("a", depth, spoken)
     return spoken
 
@@ -251,7 +259,7 @@ def check_linear(
     """x: fp32, fp16 or bf16 (M, K); w_codes: s8 (N, K); w_scales: fp32 (N,) or (1,); bias: fp32
     (N,) or None.
     """
-    spoken = check_quantize(x, dialect_name)
+    spoken = check_quantize(x, dialect_name, allowed=CORE)
     columns, depth = check_array("w_codes", w_codes, ("s8",), 2)
     _check_depth("x", int(x.shape[1]), "w_codes", depth)
     _check_overflow("x", depth, spoken)

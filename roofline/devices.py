@@ -21,6 +21,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from reference.arguments import check_text
+
 
 @dataclass(frozen=True)
 class Peak:
@@ -61,12 +63,16 @@ class Device:
 
         Raises ValueError that lists what the device has.
         """
+        check_text("pipe", pipe)
+        if accumulator is not None:
+            check_text("accumulator", accumulator)
         for peak in self.peaks:
             if peak.pipe == pipe and accumulator in (None, peak.accumulator):
                 return peak
         have = ", ".join(f"{peak.pipe} ({peak.accumulator})" for peak in self.peaks)
         wanted = pipe if accumulator is None else f"{pipe} ({accumulator})"
-        raise ValueError(f"pipe: got {wanted!r}; {self.name} has {have}")
+        name = "pipe" if accumulator is None else "pipe and accumulator"
+        raise ValueError(f"{name}: got {wanted!r}; {self.name} has {have}")
 
     def ridge(self, pipe: str) -> float:
         """Operations per byte of DRAM traffic at which the pipe, not the memory, binds."""
@@ -134,6 +140,6 @@ DEVICES: Mapping[str, Device] = {
 
 def device(name: str) -> Device:
     """The device called `name`. Raises ValueError that lists the known ones."""
-    if name not in DEVICES:
+    if check_text("device", name) not in DEVICES:
         raise ValueError(f"device: got {name!r}; known: {', '.join(DEVICES)}")
     return DEVICES[name]

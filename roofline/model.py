@@ -17,6 +17,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from reference.arguments import (
+    check_int,
+    check_kind,
+    check_list,
+    check_sizes,
+    check_text,
+    check_word,
+)
 from reference.op import Op, get_op
 from roofline.devices import Device
 
@@ -52,12 +60,16 @@ def from_counts(moved: int, operations: Mapping[str, int], device: Device) -> Bo
 
     Raises ValueError for a pipe that the device lacks, or where nothing is moved or computed.
     """
+    check_int("moved", moved, 0)
+    check_kind("device", device, Device, "a roofline Device")
+    check_kind("operations", operations, Mapping, "a mapping of pipes to numbers")
     times = {MEMORY: moved / device.bandwidth}
     for pipe, count in operations.items():
+        check_int(f"operations[{pipe!r}]", count, 0)
         times[pipe] = count / device.peak(pipe).per_second
     ceiling = max(times, key=lambda name: times[name])
     if times[ceiling] <= 0:
-        raise ValueError(f"bytes and operations: got {moved} and {dict(operations)}; allowed: > 0")
+        raise ValueError(f"moved, operations: got {moved} and {dict(operations)}; allowed: > 0")
     return Bound(times[ceiling], ceiling, moved, dict(operations), device.name)
 
 
@@ -65,14 +77,19 @@ def bound(
     op: Op, dims: Mapping[str, int], device: Device, dtypes: Mapping[str, str] | None = None
 ) -> Bound:
     """Lower bound of one launch of `op` at the given sizes (`dtypes` as in `Op.traffic`)."""
+    check_kind("op", op, Op, "a reference Op")
+    check_sizes("dims", dims, op.dims)
+    check_kind("device", device, Device, "a roofline Device")
     return from_counts(op.traffic(dims, dtypes).total, op.operations(**dims), device)
 
 
 def in_sequence(bounds: Sequence[Bound]) -> Bound:
     """Launches one after the other: times, bytes and operations add up; the longest names the
     ceiling. Raises ValueError for none, or for different devices."""
+    check_list("bounds", bounds, Bound, "a Bound")
     if not bounds or len({each.device for each in bounds}) != 1:
-        raise ValueError(f"bounds: got {len(bounds)} of devices {[b.device for b in bounds]}")
+        got = f"{len(bounds)} of devices {[each.device for each in bounds]}"
+        raise ValueError(f"bounds: got {got}; allowed: one or more, all of one device")
     operations: dict[str, int] = {}
     for each in bounds:
         for pipe, count in each.operations.items():
@@ -92,8 +109,9 @@ def linear_form(form: str, dims: Mapping[str, int], device: Device, dtype: str =
 
     Raises ValueError that lists the forms.
     """
-    if form not in FORMS:
-        raise ValueError(f"form: got {form!r}; allowed: {', '.join(FORMS)}")
+    check_word("form", form, FORMS)
+    check_text("dtype", dtype)
+    check_sizes("dims", dims, ("M", "N", "K"))
     launches = []
     for name in FORMS[form]:
         op = get_op(name)
@@ -105,5 +123,6 @@ def linear_form(form: str, dims: Mapping[str, int], device: Device, dtype: str =
 
 def half_linear(dims: Mapping[str, int], device: Device) -> Bound:
     """Lower bound of the fp16 linear that W8A8 replaces: fp16 everywhere, fp32 accumulators."""
+    check_sizes("dims", dims, ("M", "N", "K"))
     M, N, K = dims["M"], dims["N"], dims["K"]
     return from_counts(2 * (M * K + N * K + M * N), {"fp16_tensor": 2 * M * N * K}, device)

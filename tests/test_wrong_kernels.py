@@ -7,14 +7,16 @@ import pytest
 from quantassay import CheckResult, check_kernel
 from tests.wrong.host import HOST
 from tests.wrong.planted import CUDA, RIGHT, Planted
+from tests.wrong.planted_asymmetric import ASYMMETRIC
+from tests.wrong.planted_dialects import DIALECTS, DIALECTS_RIGHT
 from tests.wrong.planted_families import FAMILIES, FAMILIES_RIGHT
 from tests.wrong.planted_numpy import FURTHER
 from tests.wrong.planted_values import VALUES
 
 SECONDS = 30.0  # compiling, finding, shrinking and explaining; a few at most on an idle core
-WRONG = (*CUDA, *FAMILIES, *HOST, *FURTHER, *VALUES)
+WRONG = (*CUDA, *DIALECTS, *FAMILIES, *HOST, *FURTHER, *VALUES, *ASYMMETRIC)
 NAMES = [one.name for one in WRONG]
-TWINS = (*RIGHT, *FAMILIES_RIGHT)
+TWINS = (*RIGHT, *DIALECTS_RIGHT, *FAMILIES_RIGHT)
 
 
 def checked(planted: Planted) -> CheckResult:

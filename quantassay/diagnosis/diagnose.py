@@ -6,6 +6,8 @@ bytes on every element of every input in `evidence`, passing inputs included. If
 tries the op's other dialects, then pairs, then each output by itself; if none of those does
 either, it states what all the wrong elements have in common. It never guesses: `exact` says which
 of the two it is. NaN count as equal here whatever their bits; `nan_bits` words that difference.
+Where the dialect divides approximately, a hypothesis in dialect words reproduces whatever lies in
+its own allowed set (reference/approximate.py).
 """
 
 from __future__ import annotations
@@ -19,10 +21,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantassay.compare import both_nan, differing
+from quantassay.compare import Allowed, both_nan, differing
 from quantassay.diagnosis import patterns, variants
 from quantassay.diagnosis.hypotheses import differences, fields_of, hypotheses
 from quantassay.values import show
+from reference import approximate
+from reference.dialects import FIELDS as DIALECT_FIELDS
 from reference.numerics import canonical_nan
 from reference.op import Op
 
@@ -30,21 +34,28 @@ Array = NDArray[Any]
 PAIRED = 48  # hypotheses that are tried two at a time
 PAIR_ELEMENTS = 64  # fewer elements than this can't tell pairs apart
 RICH = 4096  # elements beyond which a run only costs more time
+DIVIDING = {"multiplier", "static_multiplier", "scale", "arithmetic", "division"}
 WORK = 1 << 18  # of one run that most pairs are refuted by: elements times what each sums over
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a kernel gave for one input. got, expected: one array per output, of equal form."""
+    """What a kernel gave for one input. got, expected: one array per output, of equal form;
+    bounds: what the dialect's division allows per output, if it is approximate."""
 
     inputs: Mapping[str, Any]
     options: Mapping[str, str]
     got: tuple[Array, ...]
     expected: tuple[Array, ...]
+    bounds: Allowed = ()
 
     @property
     def failing(self) -> bool:
-        return any(differing(a, b).any() for a, b in zip(self.got, self.expected, strict=True))
+        return any(self.wrong(i).any() for i in range(len(self.expected)))
+
+    def wrong(self, output: int) -> NDArray[np.bool_]:
+        """The elements of one output that are wrong."""
+        return unlike(self.got[output], self.expected[output], self.bounds, output)
 
     @property
     def elements(self) -> int:
@@ -73,11 +84,12 @@ class _Search:
     evidence: Sequence[Evidence]
     outputs: tuple[int, ...]
 
-    def equal(self, made: Sequence[Array], one: Evidence) -> bool:
-        pairs = [(made[i], one.got[i]) for i in self.outputs]
+    def equal(self, made: Sequence[Array], one: Evidence, bounds: Allowed = ()) -> bool:
         return all(
-            a.dtype == b.dtype and a.shape == b.shape and not differing(a, b).any()
-            for a, b in pairs
+            made[i].dtype == one.got[i].dtype
+            and made[i].shape == one.got[i].shape
+            and not unlike(one.got[i], made[i], bounds, i).any()
+            for i in self.outputs
         )
 
     def reproduced(self, knobs: Sequence[tuple[str, Any]]) -> bool:
@@ -85,9 +97,29 @@ class _Search:
         for one in self.evidence:
             base = variants.settings(self.op.name, self.dialect, one.options)
             made = variants.run(self.op.name, one.inputs, {**base, **dict(knobs)})
-            if not self.equal(made, one):
+            if not self.equal(made, one, self._bounds(one, dict(knobs))):
                 return False
         return True
+
+    def _bounds(self, one: Evidence, knobs: Mapping[str, Any]) -> Allowed:
+        """What is allowed under these knobs; nothing beyond the model's bits for others than words
+        of dialects, or for another division, under which a wide set would explain too much."""
+        words = variants.spoken(self.op.name, self.dialect)
+        known = all(value in DIALECT_FIELDS.get(field, ()) for field, value in knobs.items())
+        known &= not knobs.keys() & DIVIDING
+        if not (known and approximate.concerns(self.op.name, self.dialect)):
+            return ()
+        try:
+            return approximate.allowed_in(self.op.name, one.inputs, replace(words, **knobs))
+        except ValueError:  # nothing is derived for this word beside an approximate division
+            return ()
+
+
+def unlike(got: Array, expected: Array, bounds: Allowed, output: int) -> NDArray[np.bool_]:
+    """Where the bytes differ and the bounds of this output, if any, don't allow it."""
+    wrong = differing(got, expected)
+    one = bounds[output] if bounds else None
+    return wrong if one is None else wrong & ~approximate.inside(got, one)
 
 
 def diagnose(op: Op, dialect: str, evidence: Sequence[Evidence]) -> Diagnosis:
@@ -113,7 +145,7 @@ def _apart(search: _Search, failing: Sequence[Evidence], count: int) -> str:
     wrong = [
         patterns.Wrong(one.got[output], one.expected[output], np.asarray(mask))
         for one in failing
-        if (mask := differing(one.got[output], one.expected[output])).any()
+        if (mask := one.wrong(output)).any()
     ]
     if not wrong:
         return ""
@@ -168,11 +200,12 @@ def _matching_dialects(search: _Search) -> list[str]:
 
 def _speaks(search: _Search, dialect: str, one: Evidence) -> bool:
     """Whether the oracle gives the kernel's bytes in this dialect; no if it refuses the input."""
+    options = {**one.options, "dialect": dialect}
     try:
-        made = search.op.expected(dict(one.inputs), **{**one.options, "dialect": dialect})
+        made = search.op.expected(dict(one.inputs), **options)
     except (TypeError, ValueError):
         return False
-    return search.equal(made, one)
+    return search.equal(made, one, approximate.allowed(search.op.name, one.inputs, options))
 
 
 def _dialects(search: _Search) -> str:

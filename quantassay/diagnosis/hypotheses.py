@@ -22,7 +22,7 @@ from reference.dialects import FIELDS as DIALECT_FIELDS
 ROW = ("quantize", "row scales", "dynamic", "row")
 STATIC, ONE_SCALE = ("quantize", "row scales", "static"), ("quantize", "static")
 EPILOGUE = ("epilogue", "output")
-AZP = ("asymmetric", "asymmetric codes")
+AZP = ("asymmetric codes", "asymmetric")
 AZP_ROW = (*AZP, "asymmetric row scales", "asymmetric row")
 RMS = ("norm", "rms", "steps", "sums")
 LAYER = ("norm", "layer", "steps", "sums")

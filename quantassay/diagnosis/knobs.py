@@ -36,7 +36,7 @@ def _half_toward_zero(v: Array) -> Array:
 
 ROUNDINGS: dict[str, Callable[[Array], Array]] = {
     "rne": np.rint,
-    "half_away": _half_away,
+    "half away": _half_away,
     "half_toward_zero": _half_toward_zero,
     "truncate": np.trunc,
     "floor": np.floor,

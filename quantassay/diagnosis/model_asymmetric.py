@@ -1,7 +1,8 @@
 """Asymmetric quantization by row, tensor or group, and its inverse, with knobs.
 
 Contract: as model_rows.py, with a zero point s32 beside every scale; unturned knobs give the
-contract of reference/int8_asymmetric.py. `qmin` is the lowest code of the op's `code_dtype`.
+contract of reference/int8_asymmetric.py and asymmetric.py. `qmin` is the lowest code of the op's
+`code_dtype`; "whole" tells that the only row is a tensor.
 """
 
 from __future__ import annotations
@@ -24,9 +25,18 @@ from quantassay.diagnosis.model_rows import (
     spread,
     stored_scales,
 )
-from reference.numerics import Float32, canonical_nan, dtype_name, fma32, to_float32
+from reference.numerics import (
+    EPSILON,
+    SMALLEST_NORMAL,
+    Float32,
+    canonical_nan,
+    dtype_name,
+    fma32,
+    to_float32,
+)
 
 F32 = np.float32
+Rounder = Callable[[Array], Float32]
 Integers = NDArray[np.int64]
 ENDS = {"u8": (0, 255), "s8": (-128, 127)}
 OTHER = {"u8": "s8", "s8": "u8"}
@@ -36,19 +46,45 @@ TYPES = {"u8": np.dtype(np.uint8), "s8": np.dtype(np.int8)}
 def quantize(x: Array, groups: int, knobs: Settings) -> Outputs:
     """x: float (M, K). Returns codes (M, K), scales fp32 (M, Q), zero points s32 (M, Q)."""
     wide = FORMATS[knobs.get("input_format", "fp32")](to_float32(x))
+    of_scale, of_code = _rounders(x, knobs)
     low, high = _range(wide, groups, knobs)
-    scale = canonical_nan((high - low) / F32(knobs.get("levels", 255)))
+    width = of_scale(high - low)
+    found = canonical_nan(of_scale(width / F32(knobs.get("levels", 255))))
     if "zero_scale" in knobs:
-        scale = np.where(scale == 0, F32(knobs["zero_scale"]), scale)
-    if "least_scale" in knobs:
-        scale = np.maximum(scale, F32(knobs["least_scale"]))
-    scale = FORMATS[knobs.get("scale_format", "fp32")](scale)
-    zero_point = _zero_point(low, high, scale, knobs)
+        found = np.where(found == 0, F32(knobs["zero_scale"]), found)
+    scale = FORMATS[knobs.get("scale_format", "fp32")](_least(found, low == high, x, knobs))
+    before = knobs["least_scale"] == "eps where 0"
+    zero_point = _zero_point(low, high, found if before else scale, of_scale, knobs)
     if knobs["zero"] == "code0":
         zero_point = np.where(scale == 0, 0, zero_point)
     used = FORMATS[knobs.get("used_format", "fp32")](scale)
-    codes = _codes(wide, used, zero_point, knobs["multiplier"], knobs, high - low)
+    codes = _codes(wide, used, zero_point, knobs["multiplier"], of_code, knobs, high - low)
     return codes, stored_scales(scale, knobs), placed(zero_point, knobs).astype(np.int32)
+
+
+def _rounders(x: Array, knobs: Settings) -> tuple[Rounder, Rounder]:
+    """Of scale and zero point, and of codes: to x's dtype or not at all."""
+    own = FORMATS[str(dtype_name(x.dtype))]
+    return {
+        "fp32": (FORMATS["fp32"], FORMATS["fp32"]),
+        "input": (own, own),
+        "input scale": (own, FORMATS["fp32"]),
+    }[knobs["arithmetic"]]
+
+
+def _least(scale: Float32, empty: Array, x: Array, knobs: Settings) -> Float32:
+    """least_scale: a dialect's word, or a number to floor the scale at."""
+    least = knobs["least_scale"]
+    if not isinstance(least, str):
+        return np.maximum(scale, F32(least))
+    if least == "2^-23":
+        return np.where(scale < F32(2.0**-23), F32(2.0**-23), scale)
+    own = str(dtype_name(x.dtype))
+    if least == "smallest normal":
+        return np.where(scale < F32(SMALLEST_NORMAL[own]), F32(SMALLEST_NORMAL[own]), scale)
+    if least == "eps where 0":
+        return np.where(scale == 0, F32(EPSILON[own]), scale)
+    return np.where(empty, F32(1), scale) if least == "1 where empty" else scale
 
 
 def _range(wide: Float32, groups: int, knobs: Settings) -> tuple[Float32, Float32]:
@@ -73,19 +109,28 @@ def _range(wide: Float32, groups: int, knobs: Settings) -> tuple[Float32, Float3
     return low, high
 
 
-def _zero_point(low: Float32, high: Float32, scale: Float32, knobs: Settings) -> Integers:
+def _zero_point(
+    low: Float32, high: Float32, scale: Float32, rounded: Rounder, knobs: Settings
+) -> Integers:
     dtype = str(knobs["code_dtype"])
     qmin, qmax = ENDS[OTHER[dtype] if knobs.get("qmin_of") == "other" else dtype]
     formula = str(knobs["zero_point"])
     rounding = str(knobs.get("zero_point_rounding", "rne"))
     ratio: Array = low * (F32(1) / scale) if knobs.get("zero_point_inverse") else low / scale
+    ratio = rounded(ratio)
     if "qmax" in formula:
         found = _int32(np.asarray(F32(qmax) - high / scale), rounding)
     elif "qmin-rne" in formula:
         found = qmin - _int32(ratio, rounding)
-    else:
+    elif formula.endswith("fp32 per tensor") and knobs.get("whole"):
         found = _int32(np.asarray(F32(qmin) - ratio), rounding)
-    return np.clip(found, qmin, qmax) if formula.startswith("clamp") else found
+    else:
+        found = _int32(rounded(F32(qmin) - ratio), rounding)
+    found = np.clip(found, qmin, qmax) if formula.startswith("clamp") else found
+    wrapped = qmax if dtype == "s8" else qmin
+    lost = {"0": 0, "qmin": qmin, "qmax": qmax, "clamp(qmin+2**31)": wrapped}
+    instead = lost[str(knobs["azp_nan_zero_point"])]
+    return np.where(np.isnan(ratio), instead, found)
 
 
 def _int32(values: Array, rounding: str = "rne") -> Integers:
@@ -99,43 +144,48 @@ def _codes(
     scale: Float32,
     zero_point: Array,
     multiplier: str,
+    rounded: Rounder,
     knobs: Settings,
     width: Float32 | None = None,
 ) -> Array:
     """scale, zero_point, width (max - min, where dynamic): (M, Q) or (1, Q)."""
     M, K = wide.shape
     per_element = spread(scale, M, K, knobs)
-    quotient: Array
-    if multiplier == "x/s":
-        quotient = wide / per_element
-    elif multiplier == "x*s":
-        quotient = wide * per_element
+    shift = spread(zero_point.astype(np.int64), M, K, knobs, "zero_point")
+    factor: Array = rounded(F32(1) / per_element)
+    if multiplier == "x*s":
+        factor = per_element
     elif multiplier == "x*(255/range)" and width is not None:
-        quotient = wide * (F32(255) / spread(width, M, K, knobs))
-    else:
-        quotient = wide * (F32(1) / per_element)
+        factor = F32(255) / spread(width, M, K, knobs)
+    quotient: Array = rounded(wide / per_element if multiplier == "x/s" else wide * factor)
     if width is not None and knobs["zero"] == "code0":
         quotient = np.where(per_element == 0, F32(0), quotient)
-    shift = spread(zero_point.astype(np.int64), M, K, knobs, "zero_point")
-    return _integer(quotient, shift, knobs)
+    first = rounded(quotient + shift.astype(F32))
+    if knobs["azp_sum"] == "fma before rounding" and multiplier != "x/s":
+        first = fma32(wide, factor, shift.astype(F32))
+    return _integer(quotient, first, shift, knobs)
 
 
-def _integer(quotient: Array, shift: Integers, knobs: Settings) -> Array:
+def _integer(quotient: Array, first: Array, shift: Integers, knobs: Settings) -> Array:
+    """first: the quotient with the zero point added before the rounding."""
     dtype, rounding = str(knobs["code_dtype"]), str(knobs["rounding"])
-    added = knobs.get("zero_point_added", "after rounding")
-    if added == "before rounding":
-        total = _int32(quotient + shift.astype(F32), rounding)
+    added = knobs.get("zero_point_added", "as the dialect does")
+    if added == "as the dialect does" and str(knobs["azp_sum"]).endswith("before rounding"):
+        total = _int32(first, rounding)
     else:
-        sign = {"after rounding": 1, "subtracted": -1, "not at all": 0}[added]
+        sign = {"as the dialect does": 1, "subtracted": -1, "not at all": 0}[added]
         total = _int32(quotient, rounding) + sign * shift
         if knobs["azp_sum"] == "wrap":
             total = total.astype(np.int32).astype(np.int64)
         elif knobs["azp_sum"] == "saturate":
             total = np.clip(total, -(2**31), 2**31 - 1)
+    low, high = ENDS[dtype]
+    lost = {"zero": 0, "low": low, "high": high}.get(str(knobs["azp_nan_code"]))
+    if lost is not None:
+        total = np.where(np.isnan(quotient), lost, total)
     clamp = str(knobs.get("code_clamp", ""))
     if clamp == "none":
         return total.astype(TYPES[dtype])
-    low, high = ENDS[dtype]
     if clamp == "127 levels":
         low, high = low // 2, high // 2
     return np.clip(total, low + (clamp == "symmetric"), high).astype(TYPES[dtype])
@@ -145,7 +195,8 @@ def quantize_static(x: Array, scales: Float32, zero_points: Array, knobs: Settin
     """x: float (M, K); scales fp32, zero_points s32: (S, Q). Returns codes (M, K)."""
     wide = FORMATS[knobs.get("input_format", "fp32")](to_float32(x))
     used = FORMATS[knobs.get("used_format", "fp32")](scales)
-    return _codes(wide, used, zero_points, knobs["static_multiplier"], knobs)
+    of_code = _rounders(x, knobs)[1]
+    return _codes(wide, used, zero_points, knobs["static_multiplier"], of_code, knobs)
 
 
 def dequantize(codes: Array, scales: Float32, zero_points: Array, knobs: Settings) -> Array:
@@ -157,9 +208,12 @@ def dequantize(codes: Array, scales: Float32, zero_points: Array, knobs: Setting
     whole = signed(codes, kind)
     scale = spread(FORMATS[knobs.get("scale_format", "fp32")](scales), M, K, knobs)
     shift = spread(zero_points.astype(np.int64), M, K, knobs, "zero_point")
-    how = knobs.get("difference", "int32")
+    how = knobs.get("difference", knobs["azp_difference"])
     wide, shift_wide = whole.astype(F32), shift.astype(F32)
-    if how == "code*s-zp*s":
+    if how == "output":
+        rounded = FORMATS[str(knobs["out_dtype"])]
+        out = rounded(wide - rounded(shift_wide)) * scale
+    elif how == "code*s-zp*s":
         out = wide * scale - shift_wide * scale
     elif how == "code*s-zp*s fma":
         out = fma32(wide, scale, -(shift_wide * scale))
@@ -194,7 +248,7 @@ def _tensor(inputs: Inputs, knobs: Settings) -> Outputs:
     if knobs.get("amax_over") == "row":
         codes, scales, zero_points = quantize(x, 1, {**knobs, "amax_over": ""})
         return codes, scales[:1, 0], zero_points[:1, 0]
-    codes, scales, zero_points = quantize(x.reshape(1, -1), 1, knobs)
+    codes, scales, zero_points = quantize(x.reshape(1, -1), 1, {**knobs, "whole": True})
     return codes.reshape(x.shape), scales[:, 0], zero_points[:, 0]
 
 
@@ -210,6 +264,10 @@ def _given(inputs: Inputs) -> tuple[Any, Any]:
 
 
 def _static(inputs: Inputs, knobs: Settings) -> Outputs:
+    """With a scale per row, fields that nobody turned are those of per-channel kernels."""
+    if inputs["scales"].ndim == 1 and inputs["scales"].size > 1:
+        pairs = knobs.get("of_channel", {}).items()
+        knobs = {**knobs, **{name: two[1] for name, two in pairs if knobs[name] == two[0]}}
     return (quantize_static(inputs["x"], *_given(inputs), knobs),)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantassay.diagnosis.knobs import FORMATS, ROUNDINGS, Settings, narrow
-from reference.numerics import Float32, canonical_nan, dtype_name, to_float32
+from reference.numerics import EPSILON, Float32, canonical_nan, dtype_name, to_float32
 
 Array = NDArray[Any]
 Outputs = tuple[Array, ...]
@@ -30,37 +30,67 @@ def quantize(
 
     Returns codes s8 (M, K) and the stored scales fp32 (M, Q).
     """
+    knobs = {**knobs, "own_dtype": _own(x, knobs)}
     wide = FORMATS[knobs.get("input_format", "fp32")](to_float32(x))
     if knobs.get("flush"):
         wide = _flush(wide)
-    (M, K), rounded = x.shape, _rounder(x, knobs)
+    (M, K), amax, divisor = x.shape, None, None
     if given is None:
         amax = _amax(wide, groups, knobs)
-        scale = _scale(amax, rounded, knobs)
+        scale = _scale(wide, amax, groups, _own(x, knobs), knobs)
         divisor = spread(amax, M, K, knobs)
     else:
-        scale, divisor = given.astype(F32), None
+        scale = given.astype(F32)
     scale = FORMATS[knobs.get("scale_format", "fp32")](scale)
     used = FORMATS[knobs.get("used_format", "fp32")](scale)
-    codes = _codes(wide, spread(used, M, K, knobs), divisor, rounded, knobs)
-    return codes, stored_scales(np.broadcast_to(scale, (M, groups)), knobs)
+    exact = FORMATS[_own(x, knobs) if knobs["arithmetic"] == "input" else "fp32"]
+    codes = _codes(wide, spread(used, M, K, knobs), divisor, exact, knobs)
+    return codes, stored_scales(np.broadcast_to(scale, (M, groups)), knobs, amax)
 
 
-def _scale(amax: Float32, rounded: Callable[[Array], Float32], knobs: Settings) -> Float32:
-    scale = rounded(canonical_nan(amax / F32(knobs.get("levels", 127))))
+def _scale(wide: Float32, amax: Float32, groups: int, own: str, knobs: Settings) -> Float32:
+    """(M, Q), from the groups' amax or from both of their ends. own: x's dtype."""
+    kind = own if knobs["arithmetic"] in ("input", "input scale") else "fp32"
+    levels = F32(knobs.get("levels", 127))
+    if knobs["scale"] == "max(-min/128,max/127)":
+        up = _amax(np.maximum(wide, F32(0)), groups, knobs) / levels
+        down = _amax(np.minimum(wide, F32(0)), groups, knobs) / (levels + F32(1))
+        scale = FORMATS[kind](np.maximum(up, down))
+    elif knobs["scale"] == "amax*(1/127)":
+        scale = FORMATS[kind](amax * (F32(1) / levels))
+    else:
+        half = F32(0.5 if knobs["scale"] == "amax/127.5" else 0)
+        scale = FORMATS[kind](amax / (levels + half))
     if knobs.get("flush") == "all":
         scale = _flush(scale)
-    scale = np.maximum(scale, F32(knobs.get("least_scale", 0)))
+    scale = _least(canonical_nan(scale), amax, kind, knobs)
     if "zero_scale" in knobs:
         scale = np.where(amax == 0, F32(knobs["zero_scale"]), scale)
     return scale
 
 
-def stored_scales(scale: Float32, knobs: Settings) -> Float32:
-    """What is written of scales (M, Q)."""
+def _least(scale: Float32, amax: Float32, kind: str, knobs: Settings) -> Float32:
+    """least_scale: a dialect's word, or a number to floor the scale at."""
+    least = knobs["least_scale"]
+    if least == "eps where 0":
+        return np.where(scale == 0, F32(EPSILON[kind]), scale)
+    if least == "1 where empty":
+        return np.where(amax == 0, F32(1), scale)
+    if isinstance(least, str):
+        normal = 2.0**-14 if kind == "fp16" else 2.0**-126
+        least = {"none": 0.0, "2^-23": 2.0**-23, "smallest normal": normal}[least]
+    return np.where(scale < F32(least), F32(least), scale)
+
+
+def stored_scales(scale: Float32, knobs: Settings, amax: Float32 | None = None) -> Float32:
+    """What is written of scales (M, Q) and, if they have one, their amax."""
     stored = FORMATS[knobs.get("stored_format", "fp32")](scale)
     if knobs.get("stored") == "inverse":
         stored = F32(1) / stored
+    if knobs.get("stored") == "fp16 scale":
+        stored = FORMATS["fp16"](stored)
+    if knobs.get("stored") == "amax" and amax is not None:
+        stored = amax
     return canonical_nan(placed(np.ascontiguousarray(stored), knobs))
 
 
@@ -87,10 +117,12 @@ def spread(values: Array, M: int, K: int, knobs: Settings, name: str = "scale") 
 def _amax(wide: Float32, groups: int, knobs: Settings) -> Float32:
     """(M, Q): max |x| of every group, at least the floor."""
     magnitude = grouped(wide if knobs.get("amax_signed") else np.abs(wide), groups, knobs)
-    if "least_amax" in knobs:
-        magnitude = np.maximum(magnitude, F32(knobs["least_amax"]))
-    floor = F32({"none": 0, "1e-10": 1e-10}[knobs["floor"]])
     largest = np.fmax if knobs["nan"] == "skip" else np.maximum
+    if "least_amax" in knobs:
+        magnitude = largest(magnitude, F32(knobs["least_amax"]))
+    kind = knobs["own_dtype"] if knobs["arithmetic"] == "input" else "fp32"
+    least = {"none": 0.0, "1e-10": 1e-10, "1e-5": 1e-5}[knobs["floor"]]
+    floor = FORMATS[kind](np.array(least, F32))
     if knobs["nan"] == "skip" or not magnitude.shape[2]:
         amax = largest.reduce(magnitude, axis=2, initial=F32(0))
     else:
@@ -122,18 +154,21 @@ def _codes(
     knobs: Settings,
 ) -> Array:
     multiplier = knobs["multiplier" if amax is not None else "static_multiplier"]
+    of_factor = FORMATS[knobs["own_dtype"]] if "factor_format" in knobs else rounded
     if multiplier == "x/s" or (multiplier == "x*(127/amax)" and amax is None):
         quotient, divisor = wide / scale, scale
     elif multiplier == "x*(1/s)":
-        quotient, divisor = wide * (F32(1) / scale), scale
+        quotient, divisor = wide * of_factor(F32(1) / scale), scale
     elif multiplier == "x*s":
         quotient, divisor = wide * scale, scale
     else:
         assert amax is not None
-        quotient, divisor = wide * (F32(knobs.get("levels", 127)) / amax), amax
+        quotient, divisor = wide * of_factor(F32(knobs.get("levels", 127)) / amax), amax
     quotient = rounded(quotient)
     if amax is not None and knobs["zero"] == "code0":
         quotient = np.where(divisor == 0, F32(0), quotient)
+    if amax is not None and knobs["zero"] == "code0 below 2^-24":
+        quotient = np.where(amax < F32(2.0**-24), F32(0), quotient)
     return _integer(quotient, knobs)
 
 
@@ -150,10 +185,9 @@ def _integer(quotient: Float32, knobs: Settings) -> Array:
     return np.where(lost, F32(instead), clamped).astype(np.int8)
 
 
-def _rounder(x: Array, knobs: Settings) -> Callable[[Array], Float32]:
-    own = knobs.get("own_dtype", dtype_name(x.dtype))
-    name = "fp32" if knobs["arithmetic"] == "fp32" else own
-    return FORMATS[str(name)]
+def _own(x: Array, knobs: Settings) -> str:
+    """The dtype that the dialect may compute in: x's, or that of what x was made from."""
+    return str(knobs.get("own_dtype", dtype_name(x.dtype)))
 
 
 def _flush(values: Float32) -> Float32:

@@ -12,6 +12,7 @@ def quantize() -> Iterator[Slip]:
     for name in NARROW:
         yield {"used_format": name}, f"divides by the scale rounded to {name}"
         yield {"input_format": name}, f"rounds x to {name} first"
+    yield {"factor_format": "own"}, "rounds the factor of x (1/s, 127/amax) to x's own dtype"
     yield {"flush": "inputs"}, "flushes subnormals of x to zero"
     yield {"flush": "all"}, "flushes subnormals to zero (ftz)"
 
@@ -23,17 +24,16 @@ def row_scales() -> Iterator[Slip]:
 def dynamic() -> Iterator[Slip]:
     for name in NARROW:
         yield {"scale_format": name}, f"rounds the scale to {name} before it is used and stored"
-        yield {"stored_format": name}, f"stores the scale rounded to {name}"
-    for levels in (128, 127.5, 126, 255):
+    yield {"stored_format": "bf16"}, "stores the scale rounded to bf16"
+    for levels in (128, 126, 255):
         yield {"levels": levels}, f"takes amax/{levels:g} as the scale instead of amax/127"
-    yield {"stored": "inverse"}, "stores the inverse of the scale"
     yield {"amax_signed": True}, "takes the largest element, not the largest magnitude, as amax"
-    for value in (1.0, float("nan"), float("inf")):
+    for value in (float("nan"), float("inf")):
         yield {"zero_scale": value}, f"gives a zero row the scale {value:g} instead of 0"
     for least in (1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-10, 1e-12):
-        yield {"least_amax": least}, f"floors amax at {least:g}"
         yield {"least_scale": least}, f"floors the scale at {least:g}"
-    yield {"least_scale": 2.0**-23}, "floors the scale at 2**-23"
+        if least not in (1e-5, 1e-10):  # words of the dialects
+            yield {"least_amax": least}, f"floors amax at {least:g}"
 
 
 def by_row() -> Iterator[Slip]:
@@ -96,7 +96,7 @@ def asymmetric() -> Iterator[Slip]:
         yield {"levels": levels}, f"takes (max - min)/{levels} as the scale instead of /255"
     yield {"qmin_of": "other"}, "takes the zero point for the other code dtype's range (u8 and s8)"
     yield {"zero_point_inverse": True}, "takes min * (1/s) in the zero point instead of min/s"
-    for rounding in ("truncate", "floor", "ceil", "half_away"):
+    for rounding in ("truncate", "floor", "ceil", "half away"):
         yield {"zero_point_rounding": rounding}, f"rounds the zero point by {rounding}, not RNE"
     for name in NARROW:
         yield {"scale_format": name}, f"rounds the scale to {name} before it is used and stored"
@@ -104,15 +104,11 @@ def asymmetric() -> Iterator[Slip]:
     yield {"stored": "inverse"}, "stores the inverse of the scale"
     for value in (1.0, float("nan")):
         yield {"zero_scale": value}, f"takes the scale {value:g} where it is 0"
-    for least in (1e-5, 1e-6, 1e-8, 1e-10, 1e-12, 2.0**-23):
+    for least in (1e-5, 1e-6, 1e-8, 1e-10, 1e-12):
         yield {"least_scale": least}, f"floors the scale at {least:g}"
 
 
 def asymmetric_codes() -> Iterator[Slip]:
-    yield (
-        {"zero_point_added": "before rounding"},
-        "adds the zero point before rounding (RNE(x/s + zero point))",
-    )
     yield {"zero_point_added": "subtracted"}, "subtracts the zero point where it should add it"
     yield {"zero_point_added": "not at all"}, "leaves out the zero point"
     yield {"code_clamp": "none"}, "does not clamp: a code beyond 8 bits keeps its low byte"
@@ -121,6 +117,10 @@ def asymmetric_codes() -> Iterator[Slip]:
     for name in NARROW:
         yield {"used_format": name}, f"divides by the scale rounded to {name}"
         yield {"input_format": name}, f"rounds x to {name} first"
+
+
+def asymmetric_static() -> Iterator[Slip]:
+    yield {"of_channel": {}}, "quantizes with a scale per row, per channel as it is per tensor"
 
 
 def asymmetric_row_scales() -> Iterator[Slip]:
@@ -188,6 +188,7 @@ SLIPS = {
     "dequantize": dequantize,
     "asymmetric": asymmetric,
     "asymmetric codes": asymmetric_codes,
+    "asymmetric static": asymmetric_static,
     "asymmetric row scales": asymmetric_row_scales,
     "asymmetric row": asymmetric_by_row,
     "asymmetric tensor": asymmetric_by_tensor,

@@ -24,6 +24,7 @@ from quantassay.diagnosis import (
 )
 from quantassay.diagnosis.knobs import Settings
 from quantassay.diagnosis.model_rows import Outputs
+from reference.asymmetric import CHANNEL, asymmetric
 from reference.dialects import FIELDS, Dialect, dialect
 
 MODELS = {
@@ -39,7 +40,7 @@ GROUPED = ("int8.quantize_per_group", "int8.quantize_static_per_group", "int8.de
 def spoken(op: str, dialect_name: str) -> Dialect:
     """The dialect as this op speaks it: under the op's family, if it has one."""
     if op in model_asymmetric.MODELS:
-        return dialect(dialect_name).under("asymmetric")
+        return asymmetric(dialect_name, op.removeprefix("int8.asymmetric_"))
     return dialect(dialect_name).under("group" if op in GROUPED else "")
 
 
@@ -50,7 +51,11 @@ def settings(op: str, dialect_name: str, options: Mapping[str, str]) -> dict[str
     """
     words = spoken(op, dialect_name)
     usual = {"out_dtype": "fp32", "code_dtype": "u8", "form": "erf"}
-    return {**{field: getattr(words, field) for field in FIELDS}, **usual, **options}
+    own = {field: getattr(words, field) for field in FIELDS}
+    channel = words.under(CHANNEL) if op == "int8.asymmetric_static" else words
+    pairs = {field: (own[field], getattr(channel, field)) for field in FIELDS}
+    of_channel = {field: pair for field, pair in pairs.items() if pair[0] != pair[1]}
+    return {**own, "of_channel": of_channel, **usual, **options}
 
 
 def run(op: str, inputs: Mapping[str, Any], knobs: Settings) -> Outputs:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 ROUNDING = {
     "rne": "rounds to the nearest even",
-    "half_away": "rounds halves away from zero",
+    "half away": "rounds halves away from zero",
     "truncate": "truncates toward zero",
     "half_toward_zero": "rounds halves toward zero",
     "half_up": "rounds halves up (floor(v + 0.5))",
@@ -21,6 +21,11 @@ STATIC = {
     "x/s": "divides by the scale (x/s)",
     "x*(1/s)": RECIPROCAL,
     "x*s": "multiplies by the scale where it should divide",
+}
+ARITHMETIC = {  # of asymmetric ops
+    "fp32": "computes in fp32",
+    "input": "rounds scale, zero point, quotient and sum to x's own dtype",
+    "input scale": "rounds scale and zero point to x's own dtype, but not the codes' quotient",
 }
 
 FIELDS: dict[str, dict[str, dict[str, str]]] = {
@@ -39,9 +44,29 @@ FIELDS: dict[str, dict[str, dict[str, str]]] = {
         "arithmetic": {
             "fp32": "computes scale and quotient in fp32",
             "input": "rounds scale and quotient to x's own dtype",
+            "input scale": "rounds the scale to x's own dtype, but not what follows",
         },
     },
     "dynamic": {
+        "scale": {
+            "amax/127": "takes amax/127 as the scale",
+            "amax/127.5": "takes amax/127.5 as the scale",
+            "max(-min/128,max/127)": "takes the larger of -min/128 and max/127 as the scale",
+            "amax*(1/127)": "multiplies amax by 1/127 for the scale",
+        },
+        "least_scale": {
+            "none": "takes the scale as it is, however small",
+            "2^-23": "floors the scale at 2**-23",
+            "smallest normal": "floors the scale at the smallest normal number",
+            "eps where 0": "takes the epsilon of its dtype for a zero scale",
+            "1 where empty": "gives a zero row the scale 1",
+        },
+        "stored": {
+            "scale": "stores the scale as codes were made with it",
+            "amax": "stores amax in place of the scale",
+            "fp16 scale": "stores the scale rounded to fp16",
+            "inverse": "stores the inverse of the scale",
+        },
         "multiplier": {
             "x/s": "divides by the scale (x/s)",
             "x*(1/s)": RECIPROCAL,
@@ -51,6 +76,7 @@ FIELDS: dict[str, dict[str, dict[str, str]]] = {
         "zero": {
             "code0": "gives code 0 where the divisor is 0",
             "unguarded": "does not guard the zero divisor (x/0 saturates)",
+            "code0 below 2^-24": "gives code 0 where amax lies below 2**-24",
         },
         "nan": {
             "propagate": "lets a NaN into amax",
@@ -59,6 +85,7 @@ FIELDS: dict[str, dict[str, dict[str, str]]] = {
         "floor": {
             "none": "takes amax as it is, however small",
             "1e-10": "floors amax at 1e-10",
+            "1e-5": "floors amax at 1e-5",
         },
     },
     "static": {"static_multiplier": STATIC},
@@ -75,6 +102,8 @@ FIELDS: dict[str, dict[str, dict[str, str]]] = {
             "codes' range",
             "rne(qmin-min/s)": "rounds qmin - min/s to the zero point and leaves it unclamped",
             "clamp(qmin-rne(min/s))": "rounds min/s before it is subtracted from qmin, and clamps",
+            "clamp(rne(qmin-min/s)), fp32 per tensor": "rounds qmin - min/s to the zero point and "
+            "clamps it, per tensor with a difference in fp32",
             "qmin-rne(min/s)": "rounds min/s before it is subtracted from qmin",
             "clamp(rne(qmax-max/s))": "takes the zero point from the maximum (qmax - max/s), "
             "clamped",
@@ -92,14 +121,43 @@ FIELDS: dict[str, dict[str, dict[str, str]]] = {
             "propagate": "lets a NaN into min and max",
             "skip": "ignores NaN in min and max",
         },
+        "least_scale": {
+            "none": "takes the scale as it is, however small",
+            "2^-23": "floors the scale at 2**-23",
+            "smallest normal": "floors the scale at the smallest normal number of x's dtype",
+            "eps where 0": "takes the epsilon of x's dtype for a zero scale, behind the zero point",
+            "1 where empty": "takes the scale 1 for an empty range (all zeros)",
+        },
+        "azp_nan_zero_point": {
+            "0": "gives a NaN range the zero point 0",
+            "qmin": "gives a NaN range the lowest zero point",
+            "qmax": "gives a NaN range the highest zero point",
+            "clamp(qmin+2**31)": "takes NaN for -2**31 in the zero point, and wraps",
+        },
+        "arithmetic": ARITHMETIC,
     },
-    "asymmetric static": {"static_multiplier": STATIC},
+    "asymmetric static": {"static_multiplier": STATIC, "arithmetic": ARITHMETIC},
     "asymmetric codes": {
         "rounding": ROUNDING,
         "azp_sum": {
-            "exact": "adds the zero point exactly, before the clamp",
-            "wrap": "adds the zero point in int32, which wraps",
-            "saturate": "adds the zero point in int32, saturating",
+            "before rounding": "adds the zero point before rounding (RNE(x/s + zero point))",
+            "fma before rounding": "adds the zero point before rounding, in an FMA "
+            "(RNE(fma(x, 1/s, zero point)))",
+            "exact": "adds the zero point after rounding, exactly",
+            "wrap": "adds the zero point after rounding, in int32, which wraps",
+            "saturate": "adds the zero point after rounding, in int32, saturating",
+        },
+        "azp_nan_code": {
+            "zero point": "gives a NaN the code of 0, the zero point",
+            "zero": "gives a NaN code 0",
+            "low": "gives a NaN the lowest code",
+            "high": "gives a NaN the highest code",
+        },
+    },
+    "asymmetric dequantize": {
+        "azp_difference": {
+            "int32": "subtracts the zero point in int32",
+            "output": "rounds code - zero point to the output's dtype",
         },
     },
     "epilogue": {

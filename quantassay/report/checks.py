@@ -35,7 +35,8 @@ HOSTILE_DTYPE = {"ieee": "fp32", "vllm": "bf16", "article_cuda": "fp16", "articl
 class Check:
     """One kernel in one dialect on one kind of inputs. `mismatches` counts output elements that
     differ from the oracle's; `failure` says how and why, in words; `launched`: whether a kernel of
-    ours ran, in the emulator or on a GPU, and not only Python."""
+    ours ran, in the emulator or on a GPU, and not only Python; `allowed`: elements with other bits
+    than the oracle's, inside what the dialect's own approximate division allows."""
 
     op: str
     wing: str
@@ -49,12 +50,14 @@ class Check:
     seconds: float = 0.0
     failure: str | None = None
     launched: bool = False
+    allowed: int = 0
 
     def add(self, found: Outcome, where: str) -> None:
         """Counts one case; the first failure stays, with where it was."""
         self.cases += 1
         self.elements += found.elements
         self.mismatches += found.wrong
+        self.allowed += found.allowed
         if found.failed and self.failure is None:
             words = found.error or (found.mismatch.words if found.mismatch else "")
             self.failure = f"{where}: {words}"
@@ -170,7 +173,7 @@ def _sweep(
     op = get_op(kernel.op)
     calling = Calling(kernel, op, dialect)
     check = Check(kernel.op, kernel.wing, kernel.variant, dialect, HOSTILE, devices.name(place))
-    allowed = dict(calling.allowed)
+    allowed = dict(calling.narrowed)
     chosen = HOSTILE_DTYPE.get(dialect, op.dtypes[0])
     if "out_dtype" in op.options:
         allowed.setdefault("out_dtype", (chosen,))
@@ -206,4 +209,5 @@ def _from_result(result: CheckResult, launched: bool) -> Check:
         result.seconds,
         None if result.counterexample is None else str(result.counterexample),
         launched,
+        result.allowed,
     )

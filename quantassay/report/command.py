@@ -104,10 +104,11 @@ def run(**settings: Any) -> dict[str, Any]:
         raise UsageError(f"report: {error.name} is not installed; needed: {NEEDED}") from None
     del jinja2, safetensors, tokenizers
     from bench.minilm import ModelError
-    from quantassay import loading
+    from quantassay import devices, loading
     from quantassay.report import data
 
     loading.load_wings()
+    devices.choose(settings.get("device", "auto"))
     if settings.get("kernels") is not None:
         loading.load_file(settings["kernels"])
     with console.progress() as bar:
@@ -160,6 +161,8 @@ def show(made: Mapping[str, Any], out: Path) -> None:
                 f"{check['failure']}"
             )
     wrong = f"{verdict['mismatches']:,} MISMATCHES" if not verdict["passed"] else "0 mismatches"
+    if verdict["allowed"]:
+        wrong += f" ({verdict['allowed']:,} other bits that a dialect's own division allows)"
     screen.print(
         f"\n{wrong} in {verdict['elements']:,} elements "
         f"({verdict['layer_elements']:,} on {made['model']['origin']} layers), "

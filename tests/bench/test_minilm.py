@@ -109,7 +109,7 @@ def test_missing_package_says_how_to_get_it(monkeypatch):
 
 
 def test_missing_file_is_named(tmp_path):
-    with pytest.raises(minilm.ModelError, match=r"no model.safetensors in .*; needed: model.safe"):
+    with pytest.raises(minilm.ModelError, match=r"no model.safetensors in .*; allowed: a folder"):
         minilm.load(tmp_path)
 
 

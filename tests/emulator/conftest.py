@@ -10,14 +10,14 @@ from cuda.bindings import nvrtc
 import emulator
 from emulator import kernel_cache
 
-OPTIONS = ("--gpu-architecture=compute_80", "-fmad=false", "-lineinfo", "--std=c++17")
+OPTIONS = ("-fmad=false", "-lineinfo", "--std=c++17")
 
 
 @cache
-def compile_cuda(source: str) -> str:
+def compile_cuda(source: str, arch: str = "compute_80") -> str:
     """PTX of a CUDA C++ source, which NVRTC calls test.cu."""
     _, program = nvrtc.nvrtcCreateProgram(source.encode(), b"test.cu", 0, [], [])
-    options = [option.encode() for option in OPTIONS]
+    options = [option.encode() for option in (f"--gpu-architecture={arch}", *OPTIONS)]
     (status,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
     if status != nvrtc.nvrtcResult.NVRTC_SUCCESS:
         _, size = nvrtc.nvrtcGetProgramLogSize(program)
@@ -41,9 +41,9 @@ def from_source(request, monkeypatch):
 
 @pytest.fixture(scope="session")
 def cuda():
-    """cuda(source, name) -> Kernel."""
+    """cuda(source, name, arch) -> Kernel."""
 
-    def kernel(source: str, name: str = "k") -> emulator.Kernel:
-        return emulator.compile(compile_cuda(source)).kernel(name)
+    def kernel(source: str, name: str = "k", arch: str = "compute_80") -> emulator.Kernel:
+        return emulator.compile(compile_cuda(source, arch)).kernel(name)
 
     return kernel

@@ -36,8 +36,10 @@ def matrices(
     return left, right
 
 
-def model(registers: int, a_type: str, b_type: str) -> Callable[..., list[int]]:
-    """registers: of A."""
+def model(
+    registers: int, a_type: str, b_type: str, clamped: bool = False
+) -> Callable[..., list[int]]:
+    """registers: of A. clamped: .satfinite."""
 
     def product(*sources: list[int]) -> list[int]:
         a, b = list(sources[:registers]), list(sources[registers : registers * 3 // 2])
@@ -49,29 +51,36 @@ def model(registers: int, a_type: str, b_type: str) -> Callable[..., list[int]]:
             row = (lane >> 2) + (8 if i >= 2 else 0)
             column = lane % 4 * 2 + (i & 1)
             total = sum(x * right[k][column] for k, x in enumerate(left[row]))
-            found.append((total + c[i][lane]) % (1 << 32))
+            start = c[i][lane]
+            if clamped:
+                total += start - (1 << 32) * (start >> 31)
+                found.append(min(max(total, -(1 << 31)), (1 << 31) - 1) % (1 << 32))
+            else:
+                found.append((total + start) % (1 << 32))
         return found
 
     return product
 
 
-def case(k: int, a_type: str, b_type: str) -> WarpCase:
-    """mma.sync.aligned.m16n8k{k}.row.col.s32.{a_type}.{b_type}.s32."""
-    registers = k // 8
+def case(k: int, a_type: str, b_type: str, clamped: bool = False) -> WarpCase:
+    """mma.sync.aligned.m16n8k{k}.row.col{.satfinite}.s32.{a_type}.{b_type}.s32."""
+    registers, form = k // 8, ".satfinite" if clamped else ""
     count = registers * 3 // 2 + 5
     names = ["{" + letter + "}" for letter in LETTERS[:count]]
     groups = (names[:registers], names[registers:-5], names[-5:-1])
     fragments = ", ".join("{{" + ", ".join(group) + "}}" for group in groups)
     body = (
-        f"mma.sync.aligned.m16n8k{k}.row.col.s32.{a_type}.{b_type}.s32 "
+        f"mma.sync.aligned.m16n8k{k}.row.col{form}.s32.{a_type}.{b_type}.s32 "
         f"{{{{r20, r21, r22, r23}}}}, {fragments};\n"
         f"and.b32 r24, {names[-1]}, 3;\n"
         "setp.eq.u32 p1, r24, 1; setp.eq.u32 p2, r24, 2; setp.eq.u32 p3, r24, 3;\n"
         "selp.b32 r20, r21, r20, p1; selp.b32 r20, r22, r20, p2; selp.b32 {d}, r23, r20, p3;"
     )
-    name = f"mma.m16n8k{k}.s32.{a_type}.{b_type}.s32"
+    name = f"mma.m16n8k{k}{form}.s32.{a_type}.{b_type}.s32"
     pools = (EXTREMES,) * count
-    return WarpCase(name, "u32", ("u32",) * count, pools, body, model(registers, a_type, b_type))
+    made = model(registers, a_type, b_type, clamped)
+    return WarpCase(name, "u32", ("u32",) * count, pools, body, made)
 
 
 CASES = [case(k, a, b) for k in (16, 32) for a in ("s8", "u8") for b in ("s8", "u8")]
+CASES += [case(k, a, b, clamped=True) for k in (16, 32) for a, b in (("s8", "s8"), ("u8", "u8"))]

@@ -6,11 +6,13 @@ In every source the comment BUG marks the line that the error must name.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import pytest
 
+import emulator
 from emulator import EmulatorError, Fault
 
 
@@ -24,12 +26,59 @@ class Bug:
     threads: int = 32
     blocks: int = 1
     args: tuple[Any, ...] = field(default_factory=tuple)
+    shared_bytes: int = 0
+    options: dict[str, Any] = field(default_factory=dict)  # of Kernel.launch
+
+    def ready(self) -> Bug:
+        """With arguments of its own.
+
+        "empty" stands for memory that nobody has written, "same" for one array of 65 ints.
+        """
+        same = np.zeros(65, np.int32)
+        args = (same if isinstance(arg, str) and arg == "same" else _own(arg) for arg in self.args)
+        return replace(self, args=tuple(args))
+
+
+def _own(arg: Any) -> Any:
+    if isinstance(arg, str):
+        return emulator.empty(32, np.float32)
+    if not isinstance(arg, np.ndarray):
+        return arg
+    residue = arg.ctypes.data % 16 // arg.itemsize  # a slice stays as misaligned as it is
+    room = np.zeros(arg.size + 32, arg.dtype)
+    first = (residue - room.ctypes.data % 16 // arg.itemsize) % (16 // arg.itemsize)
+    copy = room[first : first + arg.size].reshape(arg.shape)
+    copy[...] = arg
+    return copy
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One planted bug of the catalogue. fix: (old, new) texts that make the source right."""
+
+    group: str
+    name: str
+    bug: Bug
+    fix: tuple[tuple[str, str], ...]
+
+    @property
+    def right(self) -> str:
+        source = self.bug.source
+        for old, new in self.fix:
+            assert old in source, f"{self.name}: no {old!r} to replace"
+            source = source.replace(old, new)
+        return source
+
+
+def launch(kernel, bug: Bug, **options) -> None:
+    options = {"shared_bytes": bug.shared_bytes, **bug.options, **options}
+    kernel.launch(bug.blocks, bug.threads, bug.args, **options)
 
 
 def expect(cuda, bug: Bug, **options) -> EmulatorError:
     kernel = cuda(bug.source)
     with pytest.raises(EmulatorError, match=bug.message) as caught:
-        kernel.launch(bug.blocks, bug.threads, bug.args, **options)
+        launch(kernel, bug, **options)
     error = caught.value
     assert error.kind == bug.kind
     assert error.kernel == "k"

@@ -186,16 +186,6 @@ def _ready(bug: Bug) -> Bug:
     return Bug(**{**bug.__dict__, "args": tuple(made)})
 
 
-@pytest.mark.parametrize("name", MEMORY)
-def test_memory_bug_is_found(cuda, name):
-    expect(cuda, _ready(MEMORY[name]))
-
-
-@pytest.mark.parametrize("name", RACES)
-def test_race_is_found(cuda, name):
-    expect(cuda, RACES[name])
-
-
 @pytest.mark.parametrize("name", RACES)
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_race_is_found_in_any_order(cuda, name, seed):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import emulator
+from tests.emulator import opcode_mma_float
 from tests.emulator.opcode_models import CASES, THREADS, Case
 
 FOLDER = Path(__file__).parent / "golden"
@@ -20,7 +21,8 @@ BY_NAME = {case.name: case for case in CASES}
 
 def emulated(case: Case) -> np.ndarray:
     out = emulator.empty((case.count,), case.output_dtype)
-    kernel = emulator.compile(case.ptx).kernel("k")
+    allowed = opcode_mma_float.ALLOWED.values()
+    kernel = emulator.compile(case.ptx, approximate=allowed).kernel("k")
     kernel.launch(case.count // THREADS, THREADS, [out, *case.inputs])
     return np.asarray(out)
 

@@ -97,7 +97,7 @@ def test_a_warm_process_neither_parses_nor_lowers(no_front_end, traced):
     assert module.kernels == ("add", "read")
     assert warm_stats.opcodes == stats.opcodes
     assert warm_stats.lines == stats.lines
-    with pytest.raises(ValueError, match="kernel: got 'sub'; this module has: add, read"):
+    with pytest.raises(ValueError, match="kernel: got 'sub'; allowed in this module: add, read"):
         module.kernel("sub")
 
 

@@ -35,7 +35,7 @@ def scale_args(x, y, n=100):
         (1, (32, 0), "ok", r"block.y: got 0; allowed: 1 to 1024"),
         (1, (1, 1, 65), "ok", r"block.z: got 65; allowed: 1 to 64"),
         (1, (32, 33), "ok", r"block: got \(32, 33, 1\), 1056 threads; allowed: up to 1024"),
-        (1, 32, (X, X), "args: got 2 arguments; k takes 4"),
+        (1, 32, (X, X), "args: got 2 arguments; allowed: 4, what k takes"),
         (
             1,
             32,
@@ -98,7 +98,7 @@ def test_launch_bounds_hold(cuda):
 
 def test_an_unknown_kernel_is_named_with_the_known_ones(cuda):
     module = cuda(SCALE).module
-    with pytest.raises(ValueError, match="kernel: got 'scale'; this module has: k"):
+    with pytest.raises(ValueError, match="kernel: got 'scale'; allowed in this module: k"):
         module.kernel("scale")
 
 

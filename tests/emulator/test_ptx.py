@@ -164,7 +164,7 @@ def test_blocks_count_instructions_by_opcode() -> None:
         ("sqrt.f32 f0, f1;", "needs one of rn"),
         ("ld.global.v3.u32 {r0, r1, r2}, [w0];", "modifier .v3"),
         ("ld.shared::cluster.u32 r0, [w0];", "modifier .shared::cluster"),
-        ("mma.sync.aligned.m16n8k32.row.col.satfinite.s32.s8.s8.s32 "
+        ("mma.sync.aligned.m16n8k32.row.col.s32.s4.s4.s32 "
          "{r0,r0,r0,r0}, {r0,r0,r0,r0}, {r0,r0}, {r0,r0,r0,r0};", "supported are mma.sync"),
         ("shfl.bfly.b32 r0, r1, 1, 31;", "needs one of sync"),
         ("atom.global.mul.u32 r0, [w0], r1;", "needs one of add"),

@@ -3,7 +3,8 @@
 Contract under test: which access of which thread is the first finding, and its kind, whatever mix
 of sizes, plain and strong writes, atomics, asynchronous copies and barriers came before. The model
 keeps every byte's last write and all of its readers, and knows neither words, granules nor epochs
-that wrap. Strong reads are left out (they let other threads run first).
+that wrap. Strong reads are left out (they let other threads run first). No two lanes of a
+warp write the same value: test_same_value.py has those.
 """
 
 from __future__ import annotations
@@ -58,8 +59,10 @@ def _ptx() -> str:
 .shared .align 16 .b8 memory[{BYTES}];
 ld.param.u64 w0, [program]; ld.param.u64 w1, [source];
 mov.u32 t0, %tid.x; mul.wide.u32 w2, t0, {4 * STEPS}; add.u64 w0, w0, w2;
-mov.u32 t1, 0; mov.u32 v0, 0; mov.u32 v1, 0; mov.u32 v2, 0; mov.u32 v3, 0;
+mov.u32 t1, 0;
 $next: ld.global.u32 t2, [w0]; add.u64 w0, w0, 4;
+mad.lo.u32 v0, t0, {STEPS}, t1; and.b32 v0, v0, 255; mul.lo.u32 v0, v0, 0x01010101;
+mov.u32 v1, v0; mov.u32 v2, v0; mov.u32 v3, v0;
 and.b32 t3, t2, 255; shr.u32 t4, t2, 8; and.b32 t4, t4, 255; shr.u32 t5, t2, 16;
 mov.u32 at, memory; add.u32 at, at, t4;
 $table: .branchtargets {labels};

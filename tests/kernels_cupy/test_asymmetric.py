@@ -52,6 +52,29 @@ def test_every_value_of_16_bits(wing: str, spoken: str, dtype: str) -> None:
         verify("per_token", wing, {"x": x.reshape(-1, 8)}, **options)
 
 
+@pytest.mark.parametrize("dtype", ["fp16", "bf16"])
+@pytest.mark.parametrize("spoken", ["torchao", "compressed_tensors"])
+@pytest.mark.parametrize("wing", WINGS)
+def test_every_value_of_16_bits_in_its_own_dtype(wing: str, spoken: str, dtype: str) -> None:
+    """The same where scales are made in x's dtype and given ones are values of it."""
+    x = PATTERNS.view(DTYPES[dtype])
+    scales = np.array([0.5, 1 / 3, 2.0**-24, 3.0, 2.0**-17, 1e-3, 0.01171875, 65504]).astype(
+        x.dtype
+    )
+    given = {
+        "x": x.reshape(64, 1024),
+        "scales": np.resize(scales.astype(np.float32), 64),
+        "zero_points": np.resize(np.array([-128, 255, 0, 7, -1, 127, 100], np.int32), 64),
+    }
+    finite = x[np.isfinite(x.astype(np.float32))]
+    ordered = np.sort(finite.astype(np.float32)).astype(x.dtype)
+    for codes in CODES:
+        options = {"dialect": spoken, "code_dtype": codes}
+        verify("static", wing, given, **options)
+        verify("per_token", wing, {"x": np.resize(ordered, (x.size // 64, 64))}, **options)
+        verify("per_token", wing, {"x": x.reshape(-1, 8)}, **options)
+
+
 @pytest.mark.parametrize("out_dtype", ["fp32", "fp16", "bf16"])
 @pytest.mark.parametrize("wing", WINGS)
 def test_every_code_meets_every_clamped_zero_point(wing: str, out_dtype: str) -> None:
@@ -61,6 +84,7 @@ def test_every_code_meets_every_clamped_zero_point(wing: str, out_dtype: str) ->
     for one in (codes, codes.view(np.int8)):
         inputs = {"codes": one, "scales": scales, "zero_points": zero_points}
         verify("dequantize", wing, inputs, dialect="ieee", out_dtype=out_dtype)
+        verify("dequantize", wing, inputs, dialect="torchao", out_dtype=out_dtype)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -75,7 +99,8 @@ def test_static_codes_beside_every_tie(seed: int) -> None:
     zero_points = rng.choice(np.array([-128, 0, 127, 255], np.int32), 128)
     inputs = {"x": x, "scales": scales, "zero_points": zero_points}
     for codes in CODES:
-        verify("static", "cupy", inputs, dialect="ieee", code_dtype=codes)
+        for spoken in ("ieee", "onnx", "compressed_tensors", "pytorch"):
+            verify("static", "cupy", inputs, dialect=spoken, code_dtype=codes)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -90,6 +115,7 @@ def test_dynamic_codes_beside_every_tie(seed: int) -> None:
     x *= rng.choice(np.array([-1, 1], np.float32), (128, 1))
     for codes in CODES:
         verify("per_token", "cupy", {"x": x}, dialect="ieee", code_dtype=codes)
+        verify("per_token", "cupy", {"x": x}, dialect="compressed_tensors", code_dtype=codes)
 
 
 MADE: dict[str, dict[str, Any]] = {
@@ -140,11 +166,12 @@ def test_geometry_is_the_same_in_both_wings() -> None:
 
 @pytest.fixture(scope="module")
 def audited() -> list[AuditRow]:
-    wanted = {"ieee fp16 x8", "vllm fp16 x8", "ieee fp32 x4", " fp16 x8", " fp32 x4"}
+    wanted = {"ieee fp16 x8", "vllm fp16 x8", "ieee fp32 x4", " fp16 x8", " fp32 x4",
+              "compressed_tensors fp16 x8"}  # fmt: skip
     chosen = [
         one for one in launcher.configurations(False) if f"{one.dialect} {one.path}" in wanted
     ]
-    assert len(chosen) == 3 * len(launcher.KERNELS) + 2
+    assert len(chosen) == 4 * len(launcher.KERNELS) + 2
     return audit(configurations=chosen)
 
 
@@ -157,6 +184,10 @@ def test_the_common_path_does_not_divide(audited: list[AuditRow]) -> None:
     """Per element at most 12 slots of the row kernel's loop in ieee, 9 in vllm."""
     for row in audited:
         if row.kernel != "asymmetric_rows" or "fp16" not in row.path:
+            continue
+        if row.dialect == "compressed_tensors":
+            assert row.hot_loop is not None
+            assert row.hot_loop.calls == 0
             continue
         loop = row.hot_loop
         assert loop is not None

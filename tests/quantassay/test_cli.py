@@ -114,7 +114,7 @@ def test_json_goes_to_a_file_beside_the_table(file: str, tmp_path: Path) -> None
             "op: got 'int8.gem'; known: int8.add_rms_norm_quantize, ",
         ),
         (["--wing", "cuda"], "wing: got 'cuda'; known: ambiguous, cupy, numba, right, wrong"),
-        (["--dialect", "iee"], "dialect: got 'iee'; known: article_cuda, article_torch, ieee, vl"),
+        (["--dialect", "iee"], "dialect: got 'iee'; known: article_cuda, article_torch, "),
         (["--device", "tpu"], "device: got 'tpu'; allowed: auto, gpu, emulator"),
         (["--op", "int8.linear"], "no kernel is left to check: op int8.linear"),
         (["--wing", "ambiguous"], "takes no dialect= but is registered for ieee, vllm, article_c"),
@@ -192,8 +192,14 @@ def test_a_worker_that_dies_is_one_line(tmp_path: Path) -> None:
 def test_help_names_every_option() -> None:
     done = quantassay("check", "--help", COLUMNS="200")
     assert done.returncode == 0
-    names = "op wing dialect device kernels examples seed workers json"
+    names = (
+        "op wing dialect device kernels examples seed sweep workers json function framework cu ptx "
+        "entry grid block args shared cooperative dtype out-dtype option multiple aligned define "
+        "include arch fmad fast-math"
+    )
     assert all(f"--{name}" in done.stdout for name in names.split())
+    for panel in ("Which kernels", "Your own CUDA or PTX", "Inputs", "Output"):
+        assert f"─ {panel} ─" in done.stdout
 
 
 def test_doctor_says_what_is_here() -> None:

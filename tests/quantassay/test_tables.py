@@ -5,13 +5,21 @@ from __future__ import annotations
 import pytest
 
 from quantassay import tables
-from reference import OPS
+from reference import DIALECTS, OPS
 from reference.op import kernels
 
 
 def test_the_readme_is_up_to_date() -> None:
     text = tables.README.read_text()
     assert tables.inserted(text, tables.table()) == text, "run `python -m quantassay.tables`"
+
+
+def test_the_page_of_dialects_is_up_to_date() -> None:
+    made = tables.dialect_page()
+    assert tables.PAGE.read_text() == made, "run `python -m quantassay.tables`"
+    for name, one in DIALECTS.items():
+        assert f"\n## {name}\n" in made
+        assert one.source in made
 
 
 def test_the_table_names_every_op_and_variant() -> None:

@@ -1,7 +1,8 @@
 """Inputs that reach every block of the row kernels.
 
 Access widths follow from K % 8, % 4, % 2; a row in registers ends at 4 vectors a thread, a tensor
-at 16 vectors for each of the emulated grid's 4 * 512 threads.
+at 16 vectors for each of the emulated grid's 4 * 512 threads. Dialects beyond CORE run the widest
+and the scalar accesses alone (kernels_cupy/configuration.py).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from reference import recipe
+from reference.dialects import CORE
 from reference.dialects import dialect as get_dialect
 from reference.op import Op
 
@@ -24,8 +26,10 @@ LARGE_TENSOR = 44001  # vectors: the rest, too, takes more than one turn of four
 def inputs(op: Op, dtype: str, spoken: str) -> Iterator[Iterator[dict[str, Any]]]:
     """Groups of inputs: those of a group reach the same compilations, the likelier first."""
     for K in (*ROW_LENGTHS, *LONG_ROWS):
-        yield _rows(op, dtype, K, spoken)
-    for width in (8, 4, 2, 1) if op.name == "int8.quantize_per_tensor" else ():
+        if spoken in CORE or K % 8 == 0 or K % 2:
+            yield _rows(op, dtype, K, spoken)
+    widths = (8, 4, 2, 1) if spoken in CORE else (8, 1)
+    for width in widths if op.name == "int8.quantize_per_tensor" else ():
         yield iter([op.build(recipe("normal", M=1, K=LARGE_TENSOR * width, dtype=dtype))])
 
 

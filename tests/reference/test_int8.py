@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from reference import OPS, dialect, int8_gemm, int8_linear, int8_quantize, recipes
-from reference.dialects import DIALECTS, FIELDS, differences
+from reference.dialects import CORE, DIALECTS, FIELDS, differences
 from reference.numerics import round_to
 from reference.op import recipe
 from tests.reference.test_numerics import exact_round
@@ -71,7 +71,7 @@ CASES = [
     (kind, dtype, name)
     for kind in recipes.KINDS
     for dtype in ("fp32", "fp16", "bf16")
-    for name in DIALECTS
+    for name in CORE
     if dtype in dialect(name).inputs
 ]
 
@@ -105,8 +105,8 @@ def test_the_dialects_disagree_where_they_should() -> None:
     """A check that the four are four: on ordinary data each pair gives other codes somewhere."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((512, 1024)).astype(np.float16)
-    codes = {name: int8_quantize.quantize_per_token(x, dialect=name)[0] for name in DIALECTS}
-    names = list(DIALECTS)
+    codes = {name: int8_quantize.quantize_per_token(x, dialect=name)[0] for name in CORE}
+    names = list(CORE)
     for number, first in enumerate(names):
         for second in names[number + 1 :]:
             assert (codes[first] != codes[second]).any(), (first, second)
@@ -140,7 +140,7 @@ def epilogue_scalar(acc: int, s_a: float, s_b: float, bias: float | None, name: 
     return value if bias is None else float(exact_round(Fraction(value) + Fraction(bias)))
 
 
-@pytest.mark.parametrize("name", list(DIALECTS))
+@pytest.mark.parametrize("name", CORE)
 @pytest.mark.parametrize("kind", ["normal", "cancel", "extremes", "subnormal_scale"])
 @pytest.mark.parametrize("out_dtype", ["fp32", "fp16", "bf16"])
 def test_epilogue_follows_its_words(name: str, kind: str, out_dtype: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 from quantassay import check_kernel
 from reference import dialect, get_op, recipe, recipes
 from reference import int8_asymmetric as oracle
-from reference.asymmetric import check_asymmetric_static_group
+from reference.asymmetric import BASE, check_asymmetric_static_group
 from reference.numerics import DTYPES, INT32_MAX, RANGES, to_float32
 from tests.reference.test_int8 import divide, multiply
 from tests.reference.test_numerics import exact_round
@@ -21,7 +21,7 @@ from tests.wrong.asymmetric import RIGHT, WRONG
 from tests.wrong.planted import Planted
 
 f32 = np.float32
-SPOKEN, CODES, NAN = oracle.SPOKEN, oracle.CODES, float("nan")
+SPOKEN, CODES, NAN = BASE, oracle.CODES, float("nan")
 INT32_MIN = -INT32_MAX - 1
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from reference import get_op, int8_quantize, recipe, recipes
 from reference.int8_group import (
-    SPOKEN,
+    BASE,
     dequantize_per_group,
     quantize_per_group,
     quantize_static_per_group,
@@ -186,7 +186,7 @@ def quantize_group(group: list[float], name: str) -> tuple[list[int], float]:
 @pytest.mark.parametrize("kind", recipes.KINDS)
 @pytest.mark.parametrize(
     ("dtype", "name"),
-    [("fp16", name) for name in SPOKEN] + [("fp32", "ieee"), ("fp32", "vllm"), ("bf16", "vllm")],
+    [("fp16", name) for name in BASE] + [("fp32", "ieee"), ("fp32", "vllm"), ("bf16", "vllm")],
 )
 def test_follows_its_words(kind: str, dtype: str, name: str) -> None:
     groups = made(kind, dtype, 4, 3, 21)

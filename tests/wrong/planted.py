@@ -24,7 +24,10 @@ FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Planted:
-    """A wrong kernel. words: what the reason must contain, each of them."""
+    """A wrong kernel. words: what the reason must contain, each of them.
+
+    kind: its class of mistake, a key of kinds.KINDS; "" = the class that the words belong to.
+    """
 
     name: str
     op: str
@@ -32,6 +35,7 @@ class Planted:
     words: tuple[str, ...] = ()
     dialect: str = "ieee"
     wing: str = "cuda"
+    kind: str = ""
 
     def kernel(self) -> Kernel:
         return Kernel(self.op, f"wrong-{self.wing}", self.name, (self.dialect,), self.function)
