@@ -33,7 +33,7 @@ _ALWAYS_SUSPEND = frozenset(
         *("mma", "ldmatrix", "stmatrix", "nanosleep"),
     ]
 )
-_ENDS = frozenset(["bra", "brx", "exit", "ret", "trap"])
+ENDS = frozenset(["bra", "brx", "exit", "ret", "trap"])
 
 
 def suspends(instruction: Instruction) -> bool:
@@ -72,6 +72,7 @@ class Flow:
     at_label: dict[str, int]
     resident: int
     zeroed: int
+    live_out: list[int]  # registers that are read behind each block, as bitsets
 
 
 def _registers(operand: Operand) -> Iterator[int]:
@@ -127,7 +128,7 @@ def _blocks(program: Program) -> tuple[list[Block], dict[str, int]]:
             at_label[item] = blocks[-1].index
             continue
         block = blocks[-1]
-        if block.instructions and block.instructions[-1].root in _ENDS:
+        if block.instructions and block.instructions[-1].root in ENDS:
             block = Block(len(blocks))
             blocks.append(block)
         block.instructions.append(item)
@@ -136,7 +137,7 @@ def _blocks(program: Program) -> tuple[list[Block], dict[str, int]]:
         if last and last.root in ("bra", "brx"):
             names = [name for name in last.operands if isinstance(name, Name)]
             block.successors = [at_label[name.text] for name in names]
-        ends = last is not None and last.root in _ENDS and last.predicate is None
+        ends = last is not None and last.root in ENDS and last.predicate is None
         if not ends and block.index + 1 < len(blocks):
             block.successors.append(block.index + 1)
     for block in blocks:
@@ -192,4 +193,5 @@ def analyse(program: Program) -> Flow:
     for block in blocks:
         for live in across_suspensions(block, live_out(block)):
             resident |= live
-    return Flow(blocks, at_label, resident, resident & live_in[0])
+    live_outs = [live_out(block) for block in blocks]
+    return Flow(blocks, at_label, resident, resident & live_in[0], live_outs)

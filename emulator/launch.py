@@ -171,7 +171,8 @@ class Kernel:
         then crash the process). fuel: loop iterations that one thread may take. buffers: arrays
         from `emulator.empty` that the kernel reaches through pointers inside structs. cooperative:
         the blocks run in turns and may wait for each other; their number is limited. races: look
-        for races on global memory (global_races.py); None: as `watch_races` says; not with checks=False.
+        for races on global memory (global_races.py), unless checks are off; None: as `watch_races`
+        says.
 
         Raises ValueError or TypeError for bad arguments, EmulatorError for a finding.
         """

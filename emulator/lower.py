@@ -115,11 +115,13 @@ class Driver(Lowering):
             self.burn_fuel()
         for instruction in block.instructions:
             self._instruction(instruction)
+        self.taints.at_end(block)
 
     def _instruction(self, instruction: Instruction) -> None:
         self.at = instruction
         if self.terminated:  # unreachable code behind a call that does not return
             self.label(self.fresh("dead"))
+        self.taints.before(instruction)
         if instruction.root == "bra":
             self._bra(instruction)
             return

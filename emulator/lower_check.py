@@ -163,6 +163,8 @@ def _shared(low: Lowering, place: str, size: int, action: str, values: Values) -
         low.branch(failed, same, good)
         low.label(same)
         _same_value(low, place, values, good)
+    elif low.now.site in low.taints.sites:
+        low.taints.unwritten(failed, place, size, good)
     else:
         low.branch(failed, "return", good)
     low.label(good)

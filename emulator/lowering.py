@@ -20,6 +20,7 @@ from emulator.lower_special import special
 from emulator.operands import Imm, Operand, Pair, Reg, Sink, Special, Symbol, Vector
 from emulator.program import Instruction, Program
 from emulator.ptx import BITS, Module, align_up
+from emulator.speculated import Taints
 
 Lowerer = Callable[["Lowering", Instruction], None]
 LOWERERS: dict[str, Lowerer] = {}
@@ -97,6 +98,7 @@ class Lowering:
         self.races = races
         self.checks, self.trace, self.approximate = checks, trace, approximate
         self.flow = flow.analyse(program)
+        self.taints = Taints(self)
         self.lines: list[str] = []
         self.entry: list[str] = []
         self.declares: set[str] = set()

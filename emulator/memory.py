@@ -56,7 +56,9 @@ def empty(shape: int | Sequence[int], dtype: Any) -> np.ndarray:
     dtype = _plain_dtype(dtype)
     dims = (shape,) if not isinstance(shape, (list, tuple)) else tuple(shape)
     for n in dims:
-        check_int("shape", n, 0)
+        check_int("shape", n)
+    if any(n < 0 for n in dims):
+        raise ValueError(f"shape: got {dims}; allowed: sizes >= 0")
     size = math.prod(dims) * dtype.itemsize
     if size > MOST_BYTES:
         raise ValueError(f"shape: got {dims} of {dtype}; allowed: up to {MOST_BYTES} bytes")

@@ -1,8 +1,8 @@
 """README's table of ops, wings and dialects and docs/dialects.md, made from what is registered.
 
-Contract: `python -m quantassay.tables` rewrites docs/dialects.md and the lines between the two marks
-in README.md; a test holds that they are what the registry says. Ops of one scheme with the same
-variants and dialects share a row. "yes": the wing has the op in one form; names: its variants.
+Contract: `python -m quantassay.tables` rewrites docs/dialects.md and the lines between the two
+marks in README.md; a test holds that they are what the registry says. Ops of one scheme with the
+same variants and dialects share a row. "yes": the wing has the op in one form; names: its variants.
 """
 
 from __future__ import annotations

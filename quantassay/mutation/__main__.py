@@ -6,6 +6,7 @@
     --workers N       processes; a wing's files stay together
     --json FILE       where verdicts are kept, and looked up: what is there is not judged again
                       while the source is the same, but for survivors
+    --merge FILE ...  takes the records of other files into docs/mutation.json, then as --write
     --write           docs/mutation.md anew from docs/mutation.json, and nothing else; without it
                       the table is written, too, where --json is docs/mutation.json
 
@@ -30,7 +31,12 @@ TARGET = 0.95
 def main(words: Sequence[str]) -> int:
     """Returns the exit status."""
     told = _parser().parse_args(words)
-    if told.write:
+    if told.merge:
+        found = results.read()
+        for path in told.merge:
+            found |= {name: one for name, one in results.read(path).items() if one.verdicts}
+        results.write(found)
+    if told.write or told.merge:
         table.FILE.write_text(table.text(results.read(), results.arguments()))
         return 0
     chosen = told.file or [*campaign.files("cupy"), *campaign.files("numba")]
@@ -62,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--json", type=Path, default=results.FILE)
+    parser.add_argument("--merge", type=Path, nargs="+", default=[])
     parser.add_argument("--write", action="store_true")
     return parser
 

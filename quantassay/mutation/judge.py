@@ -95,9 +95,7 @@ class _Trial:
         self.mutant, self.known, self.say, self.started = mutant, known, say, started
         self.changed: dict[Key, bool] = {}
         self.modules: dict[tuple[str, ...], str] = {}  # compilation -> its error, or ""
-        keys = {key for case in known.cases for key in case.keys}
-        nowhere = not any(self._has_line([key]) for key in keys)  # a constant, or never inlined
-        self.left = {True: MATCHED, False: MATCHED + OTHERS if nowhere else OTHERS}
+        self.left = {True: MATCHED, False: OTHERS}
         self.texts: dict[Key, str] = {}  # PTX that is changed
         self.by_name = {(one.op, one.wing, one.variant): one for one in kernels(wing=known.wing)}
 
@@ -106,7 +104,8 @@ class _Trial:
             cases = iter(self._ordered())
             found = self._run(cases, FIRST_SECONDS)
             if found is None and not any(self.changed.values()):
-                found = self._run(cases, ALL_SECONDS)
+                self.left = dict.fromkeys(self.left, sys.maxsize)  # no configuration is left out
+                found = self._run(iter(self._ordered()), ALL_SECONDS)
             if found is None:
                 self._look_closely()
             if found is None and any(self.changed.values()):
@@ -148,8 +147,9 @@ class _Trial:
         return [case for *_, case in sorted(ranked, key=lambda one: one[:2])]
 
     def _has_line(self, keys: Iterable[Key]) -> bool:
-        place = (self.mutant.file, self.mutant.line)
-        return any(place in self.known.lines[key] for key in keys)
+        first = self.mutant.line  # a statement's code may be told of its later lines
+        places = {(self.mutant.file, line) for line in range(first, first + 3)}
+        return any(places & self.known.lines[key] for key in keys)
 
     def _worthwhile(self, case: Case) -> bool:
         """Whether the case launches a kernel that is changed, or may be."""

@@ -37,7 +37,8 @@ shown equivalent as survivors.
 
 The inputs are those of `tests/reach`, the ops' hostile recipes, and for mutants that those miss the
 sweep of `quantassay/cases.py` with 8 random cases, in the dialects ieee and vllm where an op speaks
-them; up to 10 compilations that hold the mutant's line and 4 others (14 where none does).
+them; up to 10 compilations that hold the mutant's line and 4 others, or all while
+none has changed.
 """
 _COLUMNS = (
     "file", "mutants", "judged", "stillborn", "equivalent", "shown equivalent", "output", "fault",
