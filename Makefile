@@ -11,7 +11,7 @@ report: $(READY)
 	$(PY) -m quantassay report
 
 test: $(READY) lint
-	$(PY) -m pytest -n 2 --dist loadgroup -p no:benchmark
+	$(PY) -m pytest -n 2 --dist loadfile -p no:benchmark
 
 lint: $(READY)
 	$(PY) -m ruff check .

@@ -27,8 +27,6 @@ from reference import OPS, get_op
 from reference.op import kernels
 from tests.displaced import offsets
 
-pytestmark = pytest.mark.xdist_group("coverage")  # its fixture runs once
-
 WINGS = ("cupy", "numba")
 # (wing, kernel, first lines of the blocks) -> why no valid input reaches them.
 UNREACHABLE: Mapping[tuple[str, str], str] = {}

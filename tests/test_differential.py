@@ -16,8 +16,6 @@ from quantassay.loading import load_wings
 from quantassay.parallel import run_parallel
 from reference.op import Kernel, kernels
 
-pytestmark = pytest.mark.xdist_group("differential")  # its fixture runs once
-
 EXAMPLES = 6
 SWEPT = ("ieee", "vllm")
 WINGS = ("cupy", "numba")

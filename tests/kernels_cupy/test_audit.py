@@ -13,8 +13,6 @@ from kernels_cupy.configuration import Configuration
 from roofline import sass
 from roofline.audit import AuditRow, audit, problems, table
 
-pytestmark = pytest.mark.xdist_group("audit")  # its fixture runs once
-
 WIDE = {
     "quantize_rows ieee fp16 x8",
     "quantize_rows vllm fp16 x8",

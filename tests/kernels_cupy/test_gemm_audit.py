@@ -11,8 +11,6 @@ from kernels_cupy.compile import ARCHS
 from kernels_cupy.configuration import Configuration
 from roofline.audit import AuditRow, audit, problems
 
-pytestmark = pytest.mark.xdist_group("gemm_audit")  # its fixture runs once
-
 REGISTERS = 65536  # of an SM
 # Rows of a tile -> blocks per SM (__launch_bounds__), mma and issue slots of a stage per warp.
 SHAPES = {16: (4, 8, 64), 32: (4, 16, 72), 64: (3, 32, 104), 128: (2, 64, 144)}

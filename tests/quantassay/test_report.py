@@ -36,8 +36,6 @@ KEYS = {
     "roofline", "audit", "dialects", "versions", "settings", "seconds", "warnings", "written",
 }  # fmt: skip
 TINY = ["--workers", "1", "--tokens", "3", "--sentences", "2", "--examples", "0", "--wing"]
-pytestmark = pytest.mark.xdist_group("report")  # its fixture runs once
-
 KERNELS = '''
 import numpy as np
 from quantassay import implements
