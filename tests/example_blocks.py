@@ -23,6 +23,7 @@ from pathlib import Path
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 BLOCK = re.compile(r"^```console\n(.*?)^```$", re.M | re.S)
+WIDE = {"COLUMNS": "140"}  # of the terminal, whatever this process has
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def run(example: Example) -> tuple[int, str]:
     if words[0] != "quantassay":
         words = [sys.executable, *words[1:]] if words[0] == "python" else words
         # A checkout installed before the plugin was has no entry point; twice does no harm.
-        env = {**os.environ, "PYTEST_PLUGINS": "quantassay.pytest_plugin"}
+        env = {**os.environ, "COLUMNS": "80", "PYTEST_PLUGINS": "quantassay.pytest_plugin"}
         done = subprocess.run(
             words, cwd=example.folder, env=env, capture_output=True, text=True, check=False
         )
@@ -76,7 +77,7 @@ def run(example: Example) -> tuple[int, str]:
     patience, engine.PATIENCE = engine.PATIENCE, math.inf  # a slow machine runs as many cases
     try:
         with contextlib.chdir(example.folder):
-            result = CliRunner().invoke(app, words[1:])
+            result = CliRunner().invoke(app, words[1:], env=WIDE)
     finally:
         engine.PATIENCE = patience
     if result.exception is not None and not isinstance(result.exception, SystemExit):
