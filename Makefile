@@ -5,7 +5,7 @@ CUDA ?= cuda13
 PY := .venv/bin/python
 READY := .venv/.ready-$(CUDA)
 
-.PHONY: report test lint bench counters cubins packages foreign races gpu mutation clean
+.PHONY: report test lint bench counters cubins packages coverage foreign races gpu mutation clean
 
 report: $(READY)
 	$(PY) -m quantassay report
@@ -46,6 +46,10 @@ packages: .venv-packages/.ready
 # Kernels that others wrote, on the emulator (docs/foreign.md); FOREIGN=/path adds fetched sources.
 foreign: .venv-packages/.ready
 	.venv-packages/bin/python -m bench.foreign $(FOREIGN)
+
+# Every PTX block of every compilation, the dialects beyond the first four in every dtype.
+coverage: $(READY)
+	QUANTASSAY_EVERY_DTYPE=1 $(PY) -m pytest tests/test_coverage.py
 
 # Every kernel of both wings on its hostile cases, watched for races on global memory.
 races: $(READY)

@@ -10,7 +10,7 @@ status 2 and one line.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ import pytest
 
 import quantassay
 from quantassay.loading import load_wings
-from reference.op import OPS, Op, kernels
+from reference.op import OPS, Op, forget, kernels
 from tests.hostile.faults import calls
 from tests.hostile.targets import Target, called, inputs_of, oracles, public
 from tests.kernels_numba.test_same_errors import same
@@ -28,6 +28,13 @@ ORACLES = {target.name: target for target in oracles()}
 PUBLIC = {target.name: target for target in public()}
 ALLOWED = re.compile(r"\b(allowed|known|has)\b")
 PYTHONS_OWN = re.compile(r"argument '?\w+'?|positional argument|keyword(-only)? argument")
+
+
+@pytest.fixture(autouse=True)
+def _registry() -> Iterator[None]:
+    """What a call registered does not stay."""
+    yield
+    forget("never")
 
 
 def refused(target: Target, given: Mapping[str, Any]) -> Exception | None:
