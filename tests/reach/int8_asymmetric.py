@@ -17,6 +17,7 @@ from reference import recipe
 from reference.asymmetric import CHANNEL
 from reference.numerics import DTYPES
 from reference.op import Op
+from tests.reach.far import far_ties
 from tests.reach.int8_quantize import LONG_ROWS, ROW_LENGTHS, SCALES
 
 
@@ -29,6 +30,7 @@ def inputs(op: Op, dtype: str, spoken: str) -> Iterator[Iterator[dict[str, Any]]
         yield _rows(op, dtype, length, spoken)
         if two:
             yield islice(_rows(op, dtype, length, spoken), 1, None)
+    yield from far_ties(op, dtype, "azp_near_ties")
 
 
 def _rows(op: Op, dtype: str, length: int, spoken: str) -> Iterator[dict[str, Any]]:

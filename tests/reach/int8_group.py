@@ -16,6 +16,7 @@ from reference import recipe
 from reference.dialects import CORE
 from reference.dialects import dialect as get_dialect
 from reference.op import Op
+from tests.reach.far import far_ties
 
 # (M, Q, G): short groups, several blocks of them; longer ones; a block's.
 SHAPES = (
@@ -33,6 +34,7 @@ def inputs(op: Op, dtype: str, spoken: str) -> Iterator[Iterator[dict[str, Any]]
     for shape in SHAPES:
         if spoken in CORE or shape[2] % 8 == 0 or shape[2] % 2:
             yield _groups(op, dtype, shape, spoken)
+    yield from far_ties(op, dtype, "near_ties")
 
 
 def _groups(

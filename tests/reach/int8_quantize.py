@@ -16,6 +16,7 @@ from reference import recipe
 from reference.dialects import CORE
 from reference.dialects import dialect as get_dialect
 from reference.op import Op
+from tests.reach.far import far_ties
 
 ROW_LENGTHS = (1, 3, 6, 12, 24, 40, 33, 257, 258, 260, 264, 1032, 4099, 4100, 4102, 4104)
 LONG_ROWS = (16500, 17001, 17002, 33001, 33002, 33004, 33008, 35000)
@@ -31,6 +32,7 @@ def inputs(op: Op, dtype: str, spoken: str) -> Iterator[Iterator[dict[str, Any]]
     widths = (8, 4, 2, 1) if spoken in CORE else (8, 1)
     for width in widths if op.name == "int8.quantize_per_tensor" else ():
         yield iter([op.build(recipe("normal", M=1, K=LARGE_TENSOR * width, dtype=dtype))])
+    yield from far_ties(op, dtype, "near_ties")
 
 
 def _rows(op: Op, dtype: str, K: int, spoken: str) -> Iterator[dict[str, Any]]:
