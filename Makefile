@@ -47,7 +47,7 @@ packages: .venv-packages/.ready
 foreign: .venv-packages/.ready
 	.venv-packages/bin/python -m bench.foreign $(FOREIGN)
 
-# Every PTX block of every compilation, the dialects beyond the first four in every dtype.
+# Every PTX block of every compilation, all dialects in every dtype.
 coverage: $(READY)
 	QUANTASSAY_EVERY_DTYPE=1 $(PY) -m pytest tests/test_coverage.py
 

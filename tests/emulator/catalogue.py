@@ -59,7 +59,9 @@ def said(error: EmulatorError) -> str:
     lines = str(error).splitlines()
     kept = [line for line in lines if not line.startswith("  PTX line")]
     text = "\n".join(kept)
-    text = re.sub(r"(?<=source line: )[^\n(]*test\.cu:", "line ", text)  # a path may hold spaces
+    # A path may hold spaces.
+    text = re.sub(r"(?<=source line: )[^\n(]*test\.cu:", "line ", text)
+    text = re.sub(r"(?<=inlined at )[^\n(]*test\.cu:", "line ", text)
     return re.sub(r"PTX line \d+, ", "", re.sub(r"[^\s(]*test\.cu:", "line ", text))
 
 
