@@ -59,9 +59,7 @@ def said(error: EmulatorError) -> str:
     lines = str(error).splitlines()
     kept = [line for line in lines if not line.startswith("  PTX line")]
     text = "\n".join(kept)
-    # A path may hold spaces.
-    text = re.sub(r"(?<=source line: )[^\n(]*test\.cu:", "line ", text)
-    text = re.sub(r"(?<=inlined at )[^\n(]*test\.cu:", "line ", text)
+    text = re.sub(r"/[^\n:()]*test\.cu:", "line ", text)  # a path may hold spaces
     return re.sub(r"PTX line \d+, ", "", re.sub(r"[^\s(]*test\.cu:", "line ", text))
 
 
