@@ -69,6 +69,14 @@ def test_changes_are_told_apart() -> None:
     assert counters.compare(before, copy.deepcopy(before)) == []
 
 
+def test_the_figures_were_made_with_the_pinned_compilers() -> None:
+    """So that a new pin cannot turn every comparison below into a skip."""
+    root = counters.FILE.parent.parent
+    lines = (root / "constraints.txt").read_text() + (root / "constraints-cuda13.txt").read_text()
+    pins = dict(line.split("==") for line in lines.splitlines() if "==" in line)
+    assert KEPT["compilers"] == {name: pins[name] for name in counters.COMPILERS}
+
+
 def test_the_file_holds_every_kernel() -> None:
     assert set(KEPT["kernels"]) == {counters.name_of(kernel) for kernel in KERNELS}
 
@@ -76,7 +84,7 @@ def test_the_file_holds_every_kernel() -> None:
 @pytest.mark.parametrize("kernel", KERNELS, ids=[counters.name_of(k) for k in KERNELS])
 def test_no_figure_has_changed(kernel: Any) -> None:
     """A change is no fault, but one to look at: `python -m bench.counters --write` records it."""
-    if KEPT["compilers"] != counters.compilers():
+    if KEPT["compilers"] != counters.compilers():  # CUDA 12's, say, which make other PTX
         pytest.skip(f"bench/counters.json was made with {KEPT['compilers']}, not what is here")
     name = counters.name_of(kernel)
     made = json.loads(json.dumps(counters.asdict(counters.measure(kernel))))
