@@ -3,8 +3,9 @@
 Contract: the inputs of tests/reach, one file per scheme, are run here and nothing else is relied
 on; every output is compared with the oracle, bit for bit. Each compilation (dialect, dtypes, access
 width) counts by itself. Blocks that no valid input can reach are named in UNREACHABLE with the
-reason. Dialects beyond FULL run in one dtype each, all dtypes in turn over the dialects: their
-words do not depend on it. `make coverage` runs them in every dtype.
+reason. Dialects beyond FULL run in one dtype each, all dtypes in turn over the dialects: how an
+element of another dtype is read, FULL shows, and what it gives, tests/test_differential.py. `make
+coverage` runs them in every dtype.
 """
 
 from __future__ import annotations
