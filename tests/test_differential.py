@@ -3,7 +3,8 @@
 What is registered is what is tested: a new kernel needs no line here. Each meets the op's hostile
 recipes and a few random ones, in SWEPT also every batch of 1 to 33 tokens at the hidden sizes of
 quantassay/cases.py: a dialect changes arithmetic, not shapes. Dialects beyond FULL that compute in
-fp32 whatever x is run in one input dtype each. `quantassay check --sweep --examples 1000` runs more, and all dtypes.
+fp32 whatever x is run in one input dtype each. `quantassay check --sweep --examples 1000` runs
+more, and all dtypes.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ Results = dict[tuple[str, str, str, str], CheckResult]
 
 
 def dtypes_here(dialect: str) -> tuple[str, ...]:
-    """The input dtypes that a dialect is run in: one in turn where its words mean the same in all."""
+    """The input dtypes that a dialect is run in: one in turn if its words mean the same in all."""
     spoken = get_dialect(dialect)
     inputs = spoken.inputs
     if dialect in FULL or spoken.arithmetic != "fp32":
