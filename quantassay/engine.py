@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from quantassay import devices, notes
@@ -126,17 +126,15 @@ def run_checks(
     examples: int = 100,
     seed: int = 0,
     sweep: bool = False,
-    dtypes: Sequence[str] = (),
     kernels: Sequence[Kernel] | None = None,
     on_progress: Progress | None = None,
 ) -> list[CheckResult]:
     """Checks every registered kernel (or those in `kernels`) that the three filters let through.
 
-    None filters nothing. dtypes: the input dtypes in which ops of several run; () for all. Raises
-    UsageError where a name is unknown or nothing is left.
+    None filters nothing. Raises UsageError where a name is unknown or nothing is left.
     """
     _check_amounts(examples, seed, sweep)
-    chosen = [(_in(dtypes, k), name) for k, name in select(ops, wings, dialects, kernels)]
+    chosen = select(ops, wings, dialects, kernels)
     devices.choose(device)
     totals = [planned(get_op(kernel.op), examples, sweep) for kernel, _ in chosen]
     done, results = 0, []
@@ -154,12 +152,6 @@ def run_checks(
         done = end - 1  # a sweep may be shorter than planned
         step()
     return results
-
-
-def _in(dtypes: Sequence[str], kernel: Kernel) -> Kernel:
-    """The kernel, in those dtypes if its op has several and any are given."""
-    several = dtypes and len(get_op(kernel.op).dtypes) > 1
-    return replace(kernel, dtypes=tuple(dtypes)) if several else kernel
 
 
 def select(

@@ -28,7 +28,6 @@ def run_parallel(
     examples: int = 100,
     seed: int = 0,
     sweep: bool = False,
-    dtypes: Sequence[str] = (),
     kernels: Sequence[Kernel] | None = None,
     file: Path | None = None,
     count: int = 0,
@@ -43,7 +42,6 @@ def run_parallel(
     tasks = sorted({(k.wing, d) for k, d in pairs}, key=lambda task: (task[1], task[0]))
     count = min(count or workers.cores(), len(tasks))
     options: dict[str, Any] = {"examples": examples, "seed": seed, "sweep": sweep}
-    options["dtypes"] = tuple(dtypes)
     if count < 2 or devices.choose(device) == "gpu":
         return run_checks(
             ops, wings, dialects, device=device, kernels=kernels, on_progress=on_progress, **options

@@ -3,8 +3,8 @@
 Contract: the inputs of tests/reach, one file per scheme, are run here and nothing else is relied
 on; every output is compared with the oracle, bit for bit. Each compilation (dialect, dtypes, access
 width) counts by itself. Blocks that no valid input can reach are named in UNREACHABLE with the
-reason. Dialects beyond FULL run in one dtype each, all dtypes in turn over the dialects: how an
-element of another dtype is read, FULL shows, and what it gives, tests/test_differential.py. `make
+reason. Dialects beyond CORE run in one dtype each, all dtypes in turn over the dialects: how an
+element of another dtype is read, CORE shows, and what it gives, tests/test_differential.py. `make
 coverage` runs them in every dtype.
 """
 
@@ -27,12 +27,11 @@ from quantassay.cases import dtypes_of, options_of
 from quantassay.loading import load_wings
 from quantassay.running import outcome
 from reference import OPS, get_op
-from reference.dialects import DIALECTS
+from reference.dialects import CORE, DIALECTS
 from reference.op import Op, kernels
 from tests.displaced import offsets
 
 WINGS = ("cupy", "numba")
-FULL = ("ieee", "vllm")
 EVERY_DTYPE = "QUANTASSAY_EVERY_DTYPE" in os.environ
 # (wing, kernel, first lines of the blocks) -> why no valid input reaches them.
 UNREACHABLE: Mapping[tuple[str, str], str] = {}
@@ -75,7 +74,7 @@ class Seen:
 def dtypes_here(op: Op, spoken: str) -> tuple[str, ...]:
     """The recipe dtypes that a dialect is run in."""
     found = dtypes_of(op, spoken)
-    if spoken in FULL or EVERY_DTYPE:
+    if spoken in CORE or EVERY_DTYPE:
         return found
     turn = list(DIALECTS).index(spoken) % len(found)
     return found[turn : turn + 1]
@@ -142,7 +141,7 @@ def test_every_block_of_every_kernel_runs(coverage: dict[str, Seen], wing: str) 
 def test_every_compilation_of_the_catalogue_was_run(coverage: dict[str, Seen]) -> None:
     ran = set(coverage["cupy"].blocks)
     for one in catalogue(full=True):
-        if one.dialect and not EVERY_DTYPE and one.dialect not in FULL:
+        if one.dialect and not EVERY_DTYPE and one.dialect not in CORE:
             dtypes = dtypes_here(get_op(one.op), one.dialect)
             if not one.path.startswith(dtypes):
                 continue
